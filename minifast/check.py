@@ -1,0 +1,62 @@
+"""Refuse wrong input early: each message names the argument, what came, and the way out."""
+
+from collections import Counter
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+
+from torch import Tensor
+
+
+def same_shape(where: str, **tensors: Tensor) -> None:
+    """Raise ValueError, naming `where` and each shape, unless all tensors have one shape."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if len(set(shapes.values())) > 1:
+        came = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise ValueError(f"{where} needs tensors of one shape, got {came}")
+
+
+def between(name: str, value: float, low: float, high: float = float("inf")) -> None:
+    """Raise ValueError, naming the argument, unless low <= value <= high. NaN is refused too."""
+    if not low <= value <= high:
+        wanted = f"at least {low}" if high == float("inf") else f"between {low} and {high}"
+        raise ValueError(f"{name} must be {wanted}, got {value}")
+
+
+def one_of(name: str, value: object, choices: Iterable) -> None:
+    """Raise ValueError, naming the argument and the nearest choice, unless value is a choice."""
+    choices = list(choices)
+    if value not in choices:
+        near = get_close_matches(str(value), map(str, choices), n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"no {name} {value!r}; {hint}there are: {', '.join(map(str, choices))}")
+
+
+def exists(what: str, path: Path, remedy: str) -> None:
+    """Raise ValueError, naming the path and a remedy, unless the file or folder is there."""
+    if not path.exists():
+        raise ValueError(f"{what} {path} does not exist; {remedy}")
+
+
+def some(values: Iterable, most: int = 5) -> str:
+    """The first `most` values joined by commas, then how many more there are: `a, b (+3 more)`."""
+    values = [str(value) for value in values]
+    more = f" (+{len(values) - most} more)" if len(values) > most else ""
+    return ", ".join(values[:most]) + more
+
+
+def unique(what: str, names: Iterable[str]) -> None:
+    """Raise ValueError, with the names, where one stands more than once."""
+    repeated = [name for name, times in Counter(names).items() if times > 1]
+    if repeated:
+        raise ValueError(f"{what} must differ; more than once there: {some(repeated)}")
+
+
+def same_weights(source: object, have: dict[str, Tensor], want: dict[str, Tensor]) -> None:
+    """Raise ValueError, naming parameters, unless both have the same ones with the same shapes."""
+    shapes = [{name: getattr(value, "shape", None) for name, value in weights.items()}
+              for weights in (have, want)]
+    wrong = [name for name in {**have, **want} if shapes[0].get(name) != shapes[1].get(name)]
+    if wrong:
+        raise ValueError(f"the weights of {source} do not fit this model: {len(wrong)} are "
+                         f"missing, unknown or of another shape: {some(wrong)}")

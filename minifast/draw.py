@@ -1,0 +1,120 @@
+"""Pictures with Pillow alone: many pictures in a grid, and line charts."""
+
+from math import ceil, floor, isfinite, log10
+from textwrap import wrap
+
+from PIL import Image, ImageDraw, ImageFont
+
+Points = tuple[list[float], list[float]]                       # the x values, the y values
+
+COLOURS = ["#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#7f7f7f"]
+INK, PALE = "#222222", "#dddddd"
+TEXT_SIZE, LINE_HEIGHT = 13, 17                                # pixels
+MARGIN = 12                                                    # pixels between things
+LEAST_CELL = 160                                               # pixels; smaller ones are enlarged
+
+
+def font() -> ImageFont.ImageFont:
+    """Pillow's built-in font, the same on every machine."""
+    return ImageFont.load_default(TEXT_SIZE)
+
+
+def grid(pictures: list[Image.Image], captions: list[str], columns: int) -> Image.Image:
+    """The pictures in rows of `columns`, each with its caption below, wrapped to its width.
+
+    Small pictures are enlarged by a whole factor without smoothing: their pixels stay visible.
+    Raises ValueError where there are no pictures, or not as many captions.
+    """
+    if not pictures or len(pictures) != len(captions):
+        raise ValueError(f"grid needs as many captions as pictures and at least one, got "
+                         f"{len(pictures)} pictures and {len(captions)} captions")
+    factor = ceil(LEAST_CELL / min(picture.width for picture in pictures))
+    pictures = [picture.resize((picture.width * factor, picture.height * factor), Image.NEAREST)
+                for picture in pictures]
+    wide, high = max(p.width for p in pictures), max(p.height for p in pictures)
+    letters = floor(wide / font().getlength("n"))
+    texts = [wrap(caption, letters) for caption in captions]
+    step_x = wide + MARGIN
+    step_y = high + LINE_HEIGHT * max(len(lines) for lines in texts) + MARGIN
+    rows = ceil(len(pictures) / columns)
+    sheet = Image.new("RGB", (columns * step_x + MARGIN, rows * step_y + MARGIN), "white")
+    pen = ImageDraw.Draw(sheet)
+    for i, (picture, lines) in enumerate(zip(pictures, texts)):
+        x, y = MARGIN + i % columns * step_x, MARGIN + i // columns * step_y
+        sheet.paste(picture, (x, y))
+        pen.multiline_text((x, y + high + 2), "\n".join(lines), INK, font(), spacing=3)
+    return sheet
+
+
+def chart(series: dict[str, Points], x_label: str, y_label: str, log: str = "",
+          size: tuple[int, int] = (640, 400)) -> Image.Image:
+    """Lines through points, with labelled axes and a legend; a line of few points shows its points.
+
+    series  name in the legend -> (x values, y values); values that are not finite are left out,
+            and so are those not above zero on a logarithmic axis
+    log     the axes with a logarithmic scale: "", "x", "y" or "xy"
+    size    width and height in pixels
+    """
+    series = {name: drawable(*points, log) for name, points in series.items()}
+    ticks_x = ticks([x for points in series.values() for x, _ in points], "x" in log)
+    ticks_y = ticks([y for points in series.values() for _, y in points], "y" in log)
+    sheet = Image.new("RGB", size, "white")
+    pen = ImageDraw.Draw(sheet)
+    left, right, top, bottom = 70, size[0] - MARGIN, 2 * LINE_HEIGHT, size[1] - 3 * LINE_HEIGHT
+
+    def pixel(x: float, y: float) -> tuple[float, float]:
+        return (left + (right - left) * share(x, ticks_x, "x" in log),
+                bottom + (top - bottom) * share(y, ticks_y, "y" in log))
+
+    for x in ticks_x:
+        pen.line([pixel(x, ticks_y[0]), pixel(x, ticks_y[-1])], PALE)
+        pen.text((pixel(x, ticks_y[0])[0], bottom + 4), f"{x:g}", INK, font(), anchor="ma")
+    for y in ticks_y:
+        pen.line([pixel(ticks_x[0], y), pixel(ticks_x[-1], y)], PALE)
+        pen.text((left - 6, pixel(ticks_x[0], y)[1]), f"{y:g}", INK, font(), anchor="rm")
+    pen.text(((left + right) / 2, size[1] - MARGIN), x_label, INK, font(), anchor="ms")
+    pen.text((MARGIN, top - 8), y_label, INK, font(), anchor="ls")
+    legend_x = right
+    for (name, points), colour in reversed(list(zip(series.items(), COLOURS * len(series)))):
+        draw_line(pen, [pixel(*point) for point in points], colour)
+        pen.text((legend_x, top - 8), name, colour, font(), anchor="rs")
+        legend_x -= font().getlength(name) + MARGIN
+    return sheet
+
+
+def draw_line(pen: ImageDraw.ImageDraw, pixels: list[tuple[float, float]], colour: str) -> None:
+    """A line through the pixels; each is marked with a dot where they are few."""
+    pen.line(pixels, colour, width=2)
+    if len(pixels) <= 30:
+        for x, y in pixels:
+            pen.ellipse([x - 3, y - 3, x + 3, y + 3], fill=colour)
+
+
+def drawable(xs: list[float], ys: list[float], log: str) -> Points:
+    """The (x, y) pairs that can be drawn on these axes."""
+    return [(x, y) for x, y in zip(xs, ys) if isfinite(x) and isfinite(y)
+            and (x > 0 or "x" not in log) and (y > 0 or "y" not in log)]
+
+
+def ticks(values: list[float], log: bool) -> list[float]:
+    """Round numbers around all values: evenly spaced on a linear axis, powers of ten on a log one.
+
+    The first is not above the smallest value and the last not below the largest.
+    """
+    low, high = (min(values), max(values)) if values else (0.1, 1.0)
+    if log:
+        first = floor(log10(low))
+        return [10.0 ** k for k in range(first, max(ceil(log10(high)), first + 1) + 1)]
+    spread = (high - low) or abs(high) or 1.0
+    unit = 10.0 ** floor(log10(spread))
+    step = next(unit * part for part in (0.2, 0.5, 1.0, 2.0) if spread / (unit * part) <= 6)
+    first = floor(low / step)
+    return [round(k * step, 12) for k in range(first, max(ceil(high / step), first + 1) + 1)]
+
+
+def share(value: float, marks: list[float], log: bool) -> float:
+    """Where the value lies between the first and the last mark of an axis: 0 to 1."""
+    low, high = marks[0], marks[-1]
+    if log:
+        value, low, high = log10(value), log10(low), log10(high)
+    return (value - low) / (high - low)

@@ -1,0 +1,69 @@
+"""Show that training moves: a bar with the time left, and a table with a line per epoch.
+
+The bar is drawn in terminals and notebooks only: in a log file each redraw would be a line.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+import sys
+from time import perf_counter
+
+REFRESH_SECONDS = 0.25
+
+
+def is_live() -> bool:
+    """Whether a printed line can be overwritten: in a terminal or a notebook, not in a file."""
+    return sys.stdout.isatty() or type(sys.stdout).__module__.startswith("ipykernel")
+
+
+def minutes(seconds: float) -> str:
+    """Seconds as minutes and seconds: 65.2 -> '01:05'."""
+    whole = round(seconds)
+    return f"{whole // 60:02d}:{whole % 60:02d}"
+
+
+def bar(items: Iterable, total: int, label: str, note: Callable[[], str] = str) -> Iterator:
+    """Yield the items, and meanwhile draw `label ████···· 12/40 3.1/s 00:09 left <note>`.
+
+    items  anything to iterate over; total is how many there are
+    note   called at each refresh, at most four times a second, whether or not a bar is drawn; its
+           text ends the line. So a costly look (a loss that lies on the GPU) is a rare one.
+    The line is wiped when the items end, also by an error.
+    """
+    start = last = perf_counter()
+    live, width = is_live(), 0
+    try:
+        for done, item in enumerate(items, start=1):
+            yield item
+            now = perf_counter()
+            if now - last >= REFRESH_SECONDS or done == total:
+                last, text = now, note()
+                if live:
+                    line = bar_line(label, done, total, now - start, text)
+                    print("\r" + line.ljust(width), end="", flush=True)
+                    width = len(line)
+    finally:
+        if width:
+            print("\r" + " " * width + "\r", end="", flush=True)
+
+
+def bar_line(label: str, done: int, total: int, seconds: float, text: str) -> str:
+    """One state of the bar as text; `seconds` is the time since the start."""
+    filled = round(20 * done / total)
+    rate = done / max(seconds, 1e-9)
+    left = minutes((total - done) / rate)
+    drawn = "█" * filled + "·" * (20 - filled)
+    return f"{label} {drawn} {done}/{total} {rate:.1f}/s {left} left {text}"
+
+
+class EpochTable:
+    """A table that grows by a printed line per epoch; remembers only the widths of its columns."""
+
+    def __init__(self, columns: list[str]):
+        """Print the header; a column is as wide as its name, and at least 10 characters."""
+        self.widths = [max(10, len(column)) for column in columns]
+        self.line(columns)
+
+    def line(self, cells: list) -> None:
+        """Print one row: floats with six digits after the point, as v1 does, the rest as text."""
+        texts = [f"{cell:.6f}" if isinstance(cell, float) else str(cell) for cell in cells]
+        print("  ".join(text.rjust(width) for text, width in zip(texts, self.widths)), flush=True)
