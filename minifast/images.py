@@ -1,0 +1,133 @@
+"""From a picture file to a tensor of the wanted size, and from a tensor back to a picture.
+
+Sizes are (rows, columns), as in tensors; Pillow's own are (width, height).
+"""
+
+from pathlib import Path
+
+import numpy
+from PIL import ExifTags, Image, ImageOps
+import torch
+from torch import Tensor
+
+from minifast import check
+
+METHODS = ["crop", "pad", "squish"]
+CENTRE = (0.5, 0.5)
+TURNED = (5, 6, 7, 8)                       # EXIF orientations that swap rows and columns
+
+
+def open_image(path: Path | str, size: tuple[int, int] | None = None, method: str = "crop",
+               window: tuple[float, float] = CENTRE, reduced: bool = True) -> Tensor:
+    """The picture in a file, of any format and mode that Pillow opens, as RGB.
+
+    size     (rows, columns) wanted, or None for the file's own
+    method   how to get there, see `resize`
+    window   which part stays where there is too much: see `resize`
+    reduced  allow a JPEG to be decoded at 1/2, 1/4 or 1/8 of its size where that is still at least
+             the wanted size: much faster, and the average over pixels that a reduction is anyway
+    returns  (3, rows, columns) uint8
+
+    A camera's EXIF orientation is respected. Raises ValueError, naming the file, where it is
+    missing, empty, truncated, no picture, or so large that Pillow suspects an attack.
+    """
+    path = Path(path)
+    check.exists("picture", path, "check the folder and the suffix")
+    if path.is_file() and path.stat().st_size == 0:
+        raise ValueError(f"picture {path} is an empty file; download or copy it again")
+    try:
+        with Image.open(path) as picture:
+            have = upright_size(picture)
+            scaled = have if size is None else scaled_size(have, size, method)
+            if reduced:
+                turned = have != (picture.height, picture.width)
+                picture.draft(None, scaled if turned else scaled[::-1])
+            picture = to_rgb(ImageOps.exif_transpose(picture))
+    # Pillow's decoders complain in a dozen ways (OSError, SyntaxError, struct.error, ...).
+    except Exception as error:
+        raise ValueError(f"picture {path} cannot be read: {error}") from error
+    if size is not None:
+        picture = resize(picture, size, method, window, scaled)
+    return to_tensor(picture)
+
+
+def upright_size(picture: Image.Image) -> tuple[int, int]:
+    """(rows, columns) of a picture after its EXIF orientation is applied, from the header alone."""
+    turned = picture.getexif().get(ExifTags.Base.Orientation) in TURNED
+    return picture.size if turned else (picture.height, picture.width)
+
+
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """The picture in mode RGB. Integer modes (I, I;16) are taken as 16 bits; their upper 8 stay.
+
+    Pillow's own conversion of those clips at 255, which turns nearly all of a 16-bit picture white.
+    """
+    if picture.mode.startswith("I"):
+        values = numpy.asarray(picture).astype(numpy.int64) >> 8
+        picture = Image.fromarray(values.clip(0, 255).astype(numpy.uint8))
+    return picture.convert("RGB")
+
+
+def scaled_size(have: tuple[int, int], size: tuple[int, int], method: str) -> tuple[int, int]:
+    """(rows, columns) to which a picture is scaled before it is cut or padded to `size`.
+
+    crop    both at least as large as wanted: ratio = min(rows / wanted rows, columns / wanted ...)
+    pad     both at most as large as wanted:  ratio = max(...)
+            then each side becomes int(round(side / ratio)), rounding half to even
+    squish  the wanted size itself: the shape may change
+
+    Raises ValueError on another method or a size below 1.
+    Source: fastai v1, vision/image.py; (101, 67) to 32 is (48, 32) by crop and (32, 21) by pad.
+    """
+    check.one_of("method", method, METHODS)
+    check.between("size", min(size), 1)
+    if method == "squish":
+        return size
+    choose = min if method == "crop" else max
+    ratio = choose(have[0] / size[0], have[1] / size[1])
+    return int(round(have[0] / ratio)), int(round(have[1] / ratio))
+
+
+def resize(picture: Image.Image, size: tuple[int, int], method: str = "crop",
+           window: tuple[float, float] = CENTRE,
+           scaled: tuple[int, int] | None = None) -> Image.Image:
+    """The picture at `size` = (rows, columns): scaled with anti-aliasing, then padded, then cut.
+
+    method   crop: cover the size and cut what is over; pad: fit into it and mirror the border;
+             squish: change the shape
+    window   (row, column) share in 0..1: the cut begins at int((have - wanted + 1) * share), with
+             a share of 1 taken as 1 - 1e-7; (0.5, 0.5) is the centre
+    scaled   the size before cutting, where the caller knows it better than this picture's own
+             size tells (a JPEG decoded at reduced scale); None: scaled_size of the picture
+
+    Padding adds (wanted - have + 1) // 2 mirrored pixels on both sides, edge pixel not repeated,
+    again and again where the picture is smaller than its padding. Source: fastai v1, crop_pad.
+    """
+    rows, columns = scaled or scaled_size((picture.height, picture.width), size, method)
+    if (columns, rows) != picture.size:
+        picture = picture.resize((columns, rows), Image.BILINEAR)   # Pillow's filters anti-alias
+    if (rows, columns) == tuple(size):
+        return picture
+    pixels = numpy.asarray(picture)                                 # (rows, columns, 3)
+    borders = [(max(0, wanted - have + 1) // 2,) * 2 for have, wanted in zip((rows, columns), size)]
+    pixels = numpy.pad(pixels, [*borders, (0, 0)], mode="reflect")
+    top, left = (int((have - wanted + 1) * min(part, 1 - 1e-7))
+                 for have, wanted, part in zip(pixels.shape, size, window))
+    return Image.fromarray(pixels[top:top + size[0], left:left + size[1]])
+
+
+def to_tensor(picture: Image.Image) -> Tensor:
+    """An RGB picture as a tensor (3, h, w) uint8."""
+    return torch.from_numpy(numpy.array(picture)).permute(2, 0, 1).contiguous()   # (3, h, w)
+
+
+def to_pil(pixels: Tensor) -> Image.Image:
+    """A tensor (3, h, w), uint8 or float 0..1, as an RGB picture; floats outside 0..1 are clipped.
+
+    Raises ValueError on another shape.
+    """
+    if pixels.ndim != 3 or len(pixels) != 3:
+        raise ValueError(f"to_pil needs a tensor (3, h, w), got {tuple(pixels.shape)}")
+    if pixels.is_floating_point():
+        pixels = (pixels.float().clamp(0, 1) * 255).round().to(torch.uint8)
+    return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())                 # (h, w, 3)
