@@ -1,0 +1,183 @@
+"""The data block: six questions between a folder of files and ready batches, asked one by one.
+
+    1 inputs      which files?                 ImageList.from_csv, from_folder
+    2 split       which are for validation?    split_by_rand_pct, _by_idx, _by_folder, split_none
+    3 labels      which label has each?        label_from_csv, _from_folder, _from_func, _from_re
+    4 transform   which size, which changes?   transform                             (optional)
+    5 test set    which without a label?       add_test_folder                       (optional)
+    6 loaders     how many at once, where?     databunch
+
+Each step returns a new list and leaves the old one as it was, so one labelled list serves for
+small pictures and then for bigger ones.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+import re
+import warnings
+
+import torch
+
+from minifast import check
+from minifast.databunch import DataBunch
+from minifast.dataset import Categories, Dataset, Tags, target_for
+from minifast.images import METHODS
+from minifast.listing import listed_files, picture_files, read_column
+from minifast.loader import Transform, as_pair
+from minifast.splits import by_folder, by_idx, by_rand_pct
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """Picture files on their way to a DataBunch; a field is None until its step was taken."""
+
+    path: Path                                              # step 1: the folder of it all
+    files: tuple[Path, ...]                                 # step 1: one per item
+    csv: Path | None = None                                 # step 1: for label_from_csv
+    train: tuple[int, ...] | None = None                    # step 2: item numbers
+    valid: tuple[int, ...] | None = None                    # step 2
+    labels: tuple | None = None                             # step 3: one per item
+    target: Categories | Tags | None = None                 # step 3
+    tfms: tuple[Transform | None, ...] = (None, None)       # step 4: for training, for validation
+    size: tuple[int, int] | None = None                     # step 4: rows, columns
+    method: str = "crop"                                    # step 4
+    reduced: bool = True                                    # step 4
+    test: tuple[Path, ...] | None = None                    # step 5
+
+    @classmethod
+    def from_csv(cls, path: Path | str, csv_name: str, folder: str = "", suffix: str = "",
+                 column: int | str = 0) -> "ImageList":
+        """The pictures that a CSV with a header lists, in its order: path/folder/name + suffix.
+
+        column  where the name stands: a number from 0, or a name of the header
+
+        Raises ValueError where a name stands twice or has no file, see listing.listed_files.
+        """
+        path, csv = Path(path), Path(path) / csv_name
+        return cls(path, listed_files(csv, column, path / folder, suffix), csv)
+
+    @classmethod
+    def from_folder(cls, path: Path | str) -> "ImageList":
+        """All pictures in a folder and below; sorted, so a seed means the same split everywhere."""
+        return cls(Path(path), picture_files(Path(path)))
+
+    def split_by_rand_pct(self, valid_pct: float = 0.2, seed: int = 42) -> "ImageList":
+        """A share of the items, drawn, is for validation: splits.by_rand_pct."""
+        return self._split(by_rand_pct(len(self.files), valid_pct, seed))
+
+    def split_by_idx(self, valid_idx: Sequence[int]) -> "ImageList":
+        """The items with these numbers are for validation: splits.by_idx."""
+        return self._split(by_idx(len(self.files), valid_idx))
+
+    def split_by_folder(self, train: str = "train", valid: str = "valid") -> "ImageList":
+        """By the names of the first folders below the path: splits.by_folder."""
+        return self._split(by_folder(self.files, self.path, train, valid))
+
+    def split_none(self) -> "ImageList":
+        """Everything is for training; there will be no validation."""
+        return self._split((range(len(self.files)), []))
+
+    def _split(self, split: tuple[Sequence[int], Sequence[int]]) -> "ImageList":
+        if self.train is not None:
+            raise ValueError("this list is split already; start from the one before the split")
+        train, valid = split
+        return replace(self, train=tuple(train), valid=tuple(valid))
+
+    def label_from_csv(self, label_delim: str | None = None, column: int | str = 1) -> "ImageList":
+        """Labels from a column of the CSV that from_csv read.
+
+        label_delim  what stands between the tags of a picture; None: the field is one class
+
+        A tag said twice counts once, and spaces around a tag do not matter. A picture may have no
+        tag at all: then its target is all 0, and a warning names such pictures.
+        """
+        if self.csv is None:
+            raise ValueError("label_from_csv needs a list that began with ImageList.from_csv")
+        labels = read_column(self.csv, column)
+        if label_delim is not None:
+            labels = [sorted({tag.strip() for tag in field.split(label_delim)} - {""})
+                      for field in labels]
+            bare = [file.name for file, tags in zip(self.files, labels) if not tags]
+            if bare:
+                warnings.warn(f"{self.csv}: {len(bare)} pictures have no tag: {check.some(bare)}")
+        return self._label(labels)
+
+    def label_from_folder(self) -> "ImageList":
+        """The class of a picture is the name of the folder in which it lies."""
+        return self._label([file.parent.name for file in self.files])
+
+    def label_from_func(self, func: Callable, classes: Sequence[str] | None = None) -> "ImageList":
+        """The label of a file is func(file): a class as a string, or its tags as a list of strings.
+
+        classes  all that there are, in the order of the model's outputs; None: those that occur
+        """
+        return self._label([func(file) for file in self.files], classes)
+
+    def label_from_re(self, pattern: str) -> "ImageList":
+        """The class is the first group of a regular expression, searched in the path with slashes.
+
+        Raises ValueError, naming a file, where the pattern is not found.
+        """
+        found = [re.search(pattern, file.as_posix()) for file in self.files]
+        if None in found:
+            raise ValueError(f"label_from_re: no {pattern!r} in {self.files[found.index(None)]}")
+        return self._label([match.group(1) for match in found])
+
+    def _label(self, labels: Sequence, classes: Sequence[str] | None = None) -> "ImageList":
+        self._after(self.train, "a label", "split_by_rand_pct(0.2, seed=42) or another split_...")
+        if self.labels is not None:
+            raise ValueError("this list has labels already; start again from the list before them")
+        target = target_for(labels, self.files, self.train, classes)
+        return replace(self, labels=tuple(labels), target=target)
+
+    def transform(self, tfms: Transform | Sequence[Transform | None] | None = None,
+                  size: int | tuple[int, int] | None = None, method: str | None = None,
+                  reduced: bool = True) -> "ImageList":
+        """How pictures get to one size, and what is then done to batches of them.
+
+        tfms     a callable (x, y, rng) -> (x, y) for batches of training, x (n, 3, h, w) floats
+                 0..1; or a pair of such callables or None, for training and for validation
+        size     rows and columns; one number means a square; None leaves each file's size
+        method   "crop", "pad" or "squish" (images.resize); None: crop for one number, else squish
+        reduced  allow JPEGs to be decoded at a reduced scale (images.open_image)
+
+        Raises ValueError on a bad size or method, TypeError on bad tfms.
+        """
+        self._after(self.labels, "transform", "label_from_csv(...) or another label_...")
+        method = method or ("squish" if isinstance(size, (tuple, list)) else "crop")
+        check.one_of("method", method, METHODS)
+        if size is not None:
+            size = (size, size) if isinstance(size, int) else tuple(int(side) for side in size)
+            check.between("size", min(size), 1)
+        return replace(self, tfms=as_pair(tfms), size=size, method=method, reduced=reduced)
+
+    def add_test_folder(self, folder: str) -> "ImageList":
+        """Pictures without labels, from path/folder, sorted by name: they become data.test_dl."""
+        self._after(self.labels, "add_test_folder", "label_from_csv or another label_...")
+        return replace(self, test=picture_files(self.path / folder))
+
+    def databunch(self, bs: int = 64, val_bs: int | None = None, num_workers: int | None = None,
+                  device: torch.device | None = None, seed: int = 42) -> DataBunch:
+        """The loaders; for the arguments see DataBunch.create."""
+        self._after(self.labels, "databunch", "label_from_csv or another label_...")
+        how = self.target, self.size, self.method, self.reduced
+
+        def dataset(numbers: Sequence[int], moving: bool = False) -> Dataset:
+            files, labels = ([column[i] for i in numbers] for column in (self.files, self.labels))
+            return Dataset(files, labels, *how, moving)
+
+        return DataBunch.create(dataset(self.train, moving=True),
+                                dataset(self.valid) if self.valid else None,
+                                Dataset(self.test, None, *how) if self.test else None,
+                                self.target, self.tfms, bs, val_bs, num_workers, device, seed)
+
+    def _after(self, done: object, step: str, first: str) -> None:
+        if done is None:
+            raise ValueError(f"{step} comes too early: first call {first}")
+
+    def __getattr__(self, name: str):
+        """Reached only by names that are not here: explain those that a DataBunch has."""
+        if not name.startswith("_") and hasattr(DataBunch, name):
+            raise AttributeError(f"{name} belongs to a DataBunch: first call databunch()")
+        raise AttributeError(f"an ImageList has no {name!r}")

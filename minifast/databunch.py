@@ -1,0 +1,110 @@
+"""The loaders of one task in one hand: training, validation and, if there is one, a test set."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from PIL import Image
+import torch
+
+from minifast import draw
+from minifast.dataset import Categories, Tags
+from minifast.device import default_device, default_workers
+from minifast.images import to_pil
+from minifast.loader import Batch, Loader, Stats, Transform, as_pair, denormalize
+
+
+@dataclass(frozen=True)
+class DataBunch:
+    """Loaders and the kind of target. It is no Dataset and no DataLoader: it holds them.
+
+    train_dl, valid_dl, test_dl   loaders; the last two may be None
+    target                        Categories or Tags, or None where the caller brings a loss
+    """
+
+    train_dl: Loader
+    valid_dl: Loader | None
+    test_dl: Loader | None
+    target: Categories | Tags | None
+
+    @classmethod
+    def create(cls, train_ds: object, valid_ds: object | None, test_ds: object | None = None,
+               target: Categories | Tags | None = None,
+               tfms: Transform | Sequence[Transform | None] | None = None,
+               bs: int = 64, val_bs: int | None = None, num_workers: int | None = None,
+               device: torch.device | None = None, seed: int = 42) -> "DataBunch":
+        """Loaders over any two data sets with items (picture, target), and maybe a third.
+
+        target       kind of target; None takes that of train_ds, if it has one
+        tfms         (x, y, rng) -> (x, y) for batches of training; or a pair, for training and for
+                     validation and test
+        bs, val_bs   batch sizes; val_bs None is bs
+        num_workers, device   None: what suits this machine
+        seed         of shuffling, cuts and transforms
+        """
+        device = device or default_device()
+        num_workers = default_workers(device) if num_workers is None else num_workers
+        how = seed, num_workers, device
+        for_training, for_validation = as_pair(tfms)
+        valid_dl, test_dl = (dataset and Loader(dataset, val_bs or bs, False, *how, for_validation)
+                             for dataset in (valid_ds, test_ds))
+        return cls(Loader(train_ds, bs, True, *how, for_training), valid_dl, test_dl,
+                   target or getattr(train_ds, "target", None))
+
+    @property
+    def train_ds(self) -> object:
+        """The data set of training."""
+        return self.train_dl.dataset
+
+    @property
+    def valid_ds(self) -> object | None:
+        """The data set of validation, or None."""
+        return self.valid_dl and self.valid_dl.dataset
+
+    @property
+    def classes(self) -> list[str] | None:
+        """The names of the classes, in the order of the model's outputs; None if unknown."""
+        return self.target and self.target.classes
+
+    @property
+    def c(self) -> int:
+        """The number of classes. Raises ValueError where the kind of target is unknown."""
+        if self.target is None:
+            raise ValueError("the classes are unknown; give DataBunch.create(target=Tags(classes))")
+        return len(self.target.classes)
+
+    def normalize(self, stats: Stats) -> "DataBunch":
+        """The same data, each batch standardised with (mean, std) per channel.
+
+        Raises ValueError where that was said before: twice would be a wrong picture.
+        """
+        if self.train_dl.stats is not None:
+            raise ValueError("this data is normalized already; call normalize once")
+        train, valid, test = (loader and replace(loader, stats=stats)
+                              for loader in (self.train_dl, self.valid_dl, self.test_dl))
+        return replace(self, train_dl=train, valid_dl=valid, test_dl=test)
+
+    def one_batch(self, train: bool = True) -> Batch:
+        """One ready batch (x, y) of training or of validation; it leaves no trace.
+
+        Raises ValueError where there is no validation set.
+        """
+        loader = self.train_dl if train else self.valid_dl
+        if loader is None:
+            raise ValueError("there are no validation pictures (split_none?); take train=True")
+        return loader.one_batch()
+
+    def show_batch(self, rows: int = 3, train: bool = True) -> Image.Image:
+        """A picture of rows x rows pictures of one batch, as the model gets them, with labels."""
+        x, y = self.one_batch(train)
+        stats = self.train_dl.stats
+        x = denormalize(x, stats) if stats else x
+        count = min(rows ** 2, len(x))
+        captions = [self.target.caption(target) if self.target else "" for target in y[:count]]
+        return draw.grid([to_pil(pixels) for pixels in x[:count]], captions, rows)
+
+    def __getattr__(self, name: str):
+        """Reached only by names that are not here: explain those that belong to an earlier step."""
+        if name.startswith(("split_", "label_", "transform", "add_test", "databunch")):
+            raise AttributeError(f"{name} comes before databunch(): keep the ImageList in a "
+                                 "variable, and make another DataBunch from it")
+        raise AttributeError(f"a DataBunch has no {name!r}")

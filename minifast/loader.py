@@ -1,0 +1,156 @@
+"""A DataLoader that delivers ready batches on the device.
+
+torch's DataLoader fetches items in worker processes and collates them, as small uint8 batches. The
+rest happens here, on the device, to a whole batch at once: bytes to floats, transforms, normalise.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+import signal
+
+import numpy
+import torch
+from torch import Generator, Tensor
+from torch.utils.data import DataLoader, default_collate
+
+from minifast import check
+from minifast.device import fork_context
+
+Batch = tuple[Tensor, Tensor]
+Transform = Callable[[Tensor, Tensor, Generator], Batch]
+Stats = tuple[tuple[float, float, float], tuple[float, float, float]]     # mean and std per channel
+
+imagenet_stats: Stats = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def normalize(x: Tensor, stats: Stats) -> Tensor:
+    """(x - mean) / std per channel; x is (n, 3, h, w) float, 0..1 before."""
+    mean, std = (x.new_tensor(values)[:, None, None] for values in stats)            # (3, 1, 1)
+    return (x - mean) / std
+
+
+def denormalize(x: Tensor, stats: Stats) -> Tensor:
+    """What normalize was given: x * std + mean per channel."""
+    mean, std = (x.new_tensor(values)[:, None, None] for values in stats)            # (3, 1, 1)
+    return x * std + mean
+
+
+def generator_for(*key: int) -> Generator:
+    """A random generator on the CPU whose numbers follow from the key alone."""
+    return Generator().manual_seed(int(numpy.random.SeedSequence(key).generate_state(1)[0]))
+
+
+@dataclass
+class Loader:
+    """Batches (x, y) of a data set, ready for the model.
+
+    dataset      anything with len() and [i]; items are (picture, target)
+    bs           pictures a batch
+    train        shuffle anew each epoch, move cuts (if dataset.moving), and drop a last batch that
+                 is shorter than bs where more than one batch exists; else all in order
+    seed, epoch  what the shuffling, the cuts and the transforms follow from; the epoch counts up
+                 with each iteration, so the same loader made anew repeats itself
+    num_workers  processes that fetch items, 0 for none; the batches are the same
+    device       where the batches go
+    tfms         (x, y, rng) -> (x, y) on a batch (n, 3, h, w) of floats 0..1, or None
+    stats        what to normalize with, or None
+    """
+
+    dataset: object
+    bs: int
+    train: bool
+    seed: int
+    num_workers: int
+    device: torch.device
+    tfms: Transform | None = None
+    stats: Stats | None = None
+    epoch: int = 0
+
+    def __post_init__(self):
+        check.between("bs", self.bs, 1)
+        check.between("num_workers", self.num_workers, 0)
+        check.between("number of items in a data set", len(self.dataset), 1)
+
+    def __len__(self) -> int:
+        return len(self.item_numbers(0))
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches of the next epoch."""
+        self.epoch += 1
+        return self.batches(self.epoch - 1)
+
+    def item_numbers(self, epoch: int) -> list[list[int]]:
+        """The numbers of the items in each batch of an epoch (0, 1, ...)."""
+        n = len(self.dataset)
+        order = list(range(n))
+        if self.train:
+            order = numpy.random.default_rng([self.seed, epoch]).permutation(n).tolist()
+        batches = [order[start:start + self.bs] for start in range(0, n, self.bs)]
+        return batches[:-1] if self.train and n > self.bs and n % self.bs else batches
+
+    def keys(self, epoch: int) -> list[list]:
+        """What to ask the data set for: item numbers, or (number, seed, epoch) where cuts move."""
+        numbers = self.item_numbers(epoch)
+        if not (self.train and getattr(self.dataset, "moving", False)):
+            return numbers
+        return [[(i, self.seed, epoch) for i in batch] for batch in numbers]
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """The batches of any epoch, without counting it as one."""
+        fetched = DataLoader(
+            self.dataset, batch_sampler=self.keys(epoch), num_workers=self.num_workers,
+            collate_fn=collate, pin_memory=self.device.type == "cuda",
+            # torch asks the global random state for a seed otherwise: looking would leave a trace.
+            generator=generator_for(self.seed, epoch),
+            multiprocessing_context=fork_context() if self.num_workers else None,
+            worker_init_fn=ignore_ctrl_c)
+        for number, (x, y) in enumerate(fetched):
+            yield self.ready(x, y, generator_for(self.seed, epoch, number))
+
+    def ready(self, x: Tensor, y: Tensor, rng: Generator) -> Batch:
+        """A collated batch on the device: uint8 to float 0..1, transformed, normalized."""
+        x, y = (part.to(self.device, non_blocking=True) for part in (x, y))
+        x = x.float() / 255 if x.dtype == torch.uint8 else x
+        if self.tfms is not None:
+            x, y = self.tfms(x, y, rng)
+        return (normalize(x, self.stats) if self.stats else x), y
+
+    def one_batch(self) -> Batch:
+        """The first batch of the next epoch, without workers and without counting an epoch."""
+        x, y = collate([self.dataset[key] for key in self.keys(self.epoch)[0]])
+        return self.ready(x, y, generator_for(self.seed, self.epoch, 0))
+
+    def names(self, epoch: int, number: int) -> list[str]:
+        """The file names of one batch of an epoch; item numbers where the data set has no files."""
+        numbers = self.item_numbers(epoch)[number]
+        files = getattr(self.dataset, "files", None)
+        return [f"item {i}" if files is None else str(files[i]) for i in numbers]
+
+
+def collate(items: list[tuple]) -> Batch:
+    """Items (picture, target) as one batch (n, 3, h, w), (n, ...).
+
+    Raises ValueError where the pictures differ in size.
+    """
+    sizes = {tuple(picture.shape) for picture, _ in items}
+    if len(sizes) > 1:
+        raise ValueError(f"pictures of one batch differ in size: {check.some(sorted(sizes))}; "
+                         "give transform(size=...)")
+    return tuple(default_collate(items))
+
+
+def ignore_ctrl_c(worker: int) -> None:
+    """Ctrl-C reaches forked workers too; the parent alone reacts to it, and ends them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def as_pair(tfms: Transform | Sequence[Transform | None] | None) -> tuple[Transform | None, ...]:
+    """(for training, for validation): one callable is for training alone, a pair is kept.
+
+    Raises TypeError on anything else.
+    """
+    pair = (tfms, None) if tfms is None or callable(tfms) else tuple(tfms)
+    if len(pair) != 2 or not all(tfm is None or callable(tfm) for tfm in pair):
+        raise TypeError("tfms must be a callable on a batch (x, y, rng) -> (x, y), or a pair of "
+                        f"them for training and validation, got {tfms!r}")
+    return pair
