@@ -1,0 +1,152 @@
+"""Everything that belongs to one model in one hand: data, loss, optimiser, history."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.optim import AdamW
+
+from minifast import check
+from minifast.databunch import DataBunch
+from minifast.device import uses_bfloat16
+from minifast.files import load_tensors, save_tensors
+from minifast.groups import freeze_to, group_rates
+from minifast.metrics import Metric, metric, name_of
+from minifast.recorder import Recorder
+from minifast.schedules import one_cycle
+from minifast.training import Loss, Schedule, fit, validate
+
+MOMENTUM = 0.9                                          # Adam's beta1 outside fit_one_cycle
+
+
+class Learner:
+    """A model and what it takes to train it. Its methods hand on to the modules before this one.
+
+    data       a DataBunch; `learn.data = bigger` goes on with other pictures of the same classes
+    model      any module that turns (n, 3, h, w) into logits
+    loss_func  (logits, targets) -> 0-dim mean; None takes the one that goes with data.target
+    metrics    functions, partials, or names in metrics.METRICS
+    groups     layer groups, first to last; None makes the model one group
+    wd         weight decay, unless a fit says otherwise
+    precision  "auto" or "float32": device.uses_bfloat16
+    recorder   the history of all fits
+    """
+
+    def __init__(self, data: DataBunch, model: nn.Module, loss_func: Loss | None = None,
+                 metrics: Sequence[Metric | str] = (), groups: list[nn.Module] | None = None,
+                 wd: float = 1e-2, precision: str = "auto"):
+        if loss_func is None and data.target is None:
+            raise ValueError("which loss? give Learner(loss_func=...), or data with a target")
+        self._data, self.loss_func = data, loss_func or data.target.loss
+        self.metrics = [metric(entry) if isinstance(entry, str) else entry for entry in metrics]
+        check.unique("metrics", [name_of(function) for function in self.metrics])
+        device = data.train_dl.device
+        fast = uses_bfloat16(device, precision)
+        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=fast)
+        layout = torch.channels_last if fast else torch.preserve_format
+        self.model = model.to(device, memory_format=layout)
+        self.groups, self.wd = groups or [self.model], wd
+        self.recorder = Recorder()
+        self.freeze_to(0)
+
+    @property
+    def data(self) -> DataBunch:
+        """The data of the next fit. Raises ValueError where the new one has other classes."""
+        return self._data
+
+    @data.setter
+    def data(self, data: DataBunch) -> None:
+        if data.classes != self._data.classes:
+            raise ValueError(f"the model answers for {self._data.classes}, the new data has "
+                             f"{data.classes}; make a new learner for other classes")
+        self._data = data
+
+    def freeze_to(self, n: int) -> None:
+        """Train the layer groups from number n on (groups.freeze_to), with a new optimiser."""
+        freeze_to(self.groups, n)
+        self.frozen_to = n % len(self.groups)
+        self.optimizer = AdamW(
+            [{"params": [p for p in group.parameters() if p.requires_grad]}
+             for group in self.groups],
+            betas=(MOMENTUM, 0.99), eps=1e-8, weight_decay=self.wd, fused=True)
+
+    def freeze(self) -> None:
+        """Train the last layer group only, and BatchNorm."""
+        self.freeze_to(-1)
+
+    def unfreeze(self) -> None:
+        """Train everything."""
+        self.freeze_to(0)
+
+    def fit(self, epochs: int, lr: float | slice, wd: float | None = None) -> None:
+        """Train at constant rates; lr as in groups.group_rates. Errors: see training.fit."""
+        rates = group_rates(lr, len(self.groups))
+        self._fit(epochs, lambda batch: (rates, MOMENTUM), wd)
+
+    def fit_one_cycle(self, epochs: int, max_lr: float | slice, pct_start: float = 0.3,
+                      wd: float | None = None) -> None:
+        """Train with the one-cycle policy (schedules.one_cycle), each group up to its own rate.
+
+        Rates go from max/25 up to max and down to max/250000, momentum .95 to .85 to .95.
+        max_lr as in groups.group_rates. Errors: see training.fit.
+        """
+        check.between("pct_start", pct_start, 0, 1)
+        peaks, batches = group_rates(max_lr, len(self.groups)), epochs * len(self.data.train_dl)
+
+        def schedule(batch: int) -> tuple[list[float], float]:
+            rates = [one_cycle(batch, batches, peak / 25, peak, peak / 25e4, pct_start)
+                     for peak in peaks]
+            return rates, one_cycle(batch, batches, 0.95, 0.85, 0.95, pct_start)
+
+        self._fit(epochs, schedule, wd)
+
+    def _fit(self, epochs: int, schedule: Schedule, wd: float | None) -> None:
+        check.between("epochs", epochs, 1)
+        for group in self.optimizer.param_groups:
+            group["weight_decay"] = self.wd if wd is None else wd
+        fit(self.model, self.data, self.loss_func, self.optimizer, epochs, schedule, self.metrics,
+            self.recorder, self.autocast)
+
+    def validate(self) -> dict[str, float]:
+        """valid_loss and the metrics on the validation set; see training.validate."""
+        if self.data.valid_dl is None:
+            raise ValueError("there are no validation pictures; split the data otherwise")
+        return validate(self.model, self.data.valid_dl, self.loss_func, self.metrics, self.autocast)
+
+    def summary(self) -> str:
+        """A table with a line per layer group: how many parameters it has, and how many train."""
+        lines = ["group    parameters     trainable"]
+        for number, group in enumerate(self.groups):
+            sizes = [(p.numel(), p.requires_grad) for p in group.parameters()]
+            trainable = sum(size for size, trains in sizes if trains)
+            lines.append(f"{number:5} {sum(size for size, _ in sizes):13,} {trainable:13,}")
+        return "\n".join(lines)
+
+    def save(self, file: Path | str) -> Path:
+        """Weights, optimiser, freeze state and classes to a file, whole or not at all."""
+        return save_tensors(file, {
+            "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "frozen_to": self.frozen_to, "classes": self.data.classes})
+
+    def load(self, file: Path | str, with_opt: bool = True) -> None:
+        """Back to what `save` wrote, and say what that was.
+
+        with_opt  False: weights alone; freeze state and optimiser stay as they are
+
+        Raises ValueError, and changes nothing, where the file is unreadable or of other classes, or
+        its weights do not fit this model.
+        """
+        saved = load_tensors(file)
+        if saved["classes"] != self.data.classes:
+            raise ValueError(f"{file} answers for {saved['classes']}, this data has "
+                             f"{self.data.classes}")
+        check.same_weights(file, saved["model"], self.model.state_dict())
+        self.model.load_state_dict(saved["model"])
+        report = "optimiser and freeze state stay as they are"
+        if with_opt:
+            self.freeze_to(saved["frozen_to"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            report = (f"optimiser ({len(saved['optimizer']['state'])} entries), freeze state "
+                      f"(groups from {self.frozen_to} on train)")
+        print(f"{file}: restored {len(saved['model'])} weights; {report}")

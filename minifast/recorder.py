@@ -1,0 +1,98 @@
+"""What happened while training: numbers, and pictures of them.
+
+Losses are kept as they come, on the device: turning one into a number makes a GPU's queue run dry.
+"""
+
+from math import isfinite, nan
+
+from PIL import Image
+import torch
+from torch import Tensor
+
+from minifast import draw
+
+SMOOTHING = 0.98
+
+
+def smoothed(losses: list[float]) -> list[float]:
+    """A running average of the losses up to each one, in which recent ones weigh most.
+
+    m_0 = 0;  m_n = 0.98 m_(n-1) + 0.02 loss_n;  the n-th value (from 1) is m_n / (1 - 0.98^n),
+    which undoes the pull of the zero at the start. Source: fastai v1, SmoothenValue.
+    """
+    mean, values = 0.0, []
+    for n, loss in enumerate(losses, start=1):
+        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
+        values.append(mean / (1 - SMOOTHING ** n))
+    return values
+
+
+class Recorder:
+    """The history of a learner over all its fits; only fitting writes to it.
+
+    losses, rates, momenta   one per batch: training loss, list of a rate per layer group, momentum
+    fits                     for each fit, the number of its first batch
+    epochs                   for each finished epoch a dict: batch (how many there were by then),
+                             train_loss (smoothed), valid_loss, a value per metric, seconds
+    """
+
+    def __init__(self):
+        self.losses: list[float] = []
+        self.rates: list[list[float]] = []
+        self.momenta: list[float] = []
+        self.fits: list[int] = []
+        self.epochs: list[dict[str, float]] = []
+        self.waiting: list[Tensor] = []      # losses of the latest batches, still on the device
+
+    def add_batch(self, loss: Tensor, rates: list[float], momentum: float) -> None:
+        """Note a training batch, without waiting for the device."""
+        self.waiting.append(loss)
+        self.rates.append(rates)
+        self.momenta.append(momentum)
+
+    def read_losses(self) -> int | None:
+        """Fetch the losses that wait on the device, all at once.
+
+        Returns the number of the first batch among them whose loss is not finite, or None.
+        """
+        first = len(self.losses)
+        if self.waiting:
+            self.losses += torch.stack(self.waiting).tolist()
+            self.waiting = []
+        broken = [i for i in range(first, len(self.losses)) if not isfinite(self.losses[i])]
+        return broken[0] if broken else None
+
+    def smoothed_losses(self) -> list[float]:
+        """The smoothed loss after each batch; it starts anew with each fit, as in v1."""
+        bounds = [*self.fits, len(self.losses)]
+        return [value for first, end in zip(bounds, bounds[1:])
+                for value in smoothed(self.losses[first:end])]
+
+    def train_loss(self) -> float:
+        """The smoothed loss after the latest batch whose loss was read; NaN before the first."""
+        return (smoothed(self.losses[self.fits[-1]:]) or [nan])[-1]
+
+    def plot_losses(self) -> Image.Image:
+        """Training loss per batch, raw and smoothed, and validation loss after each epoch."""
+        batches = list(range(len(self.losses)))
+        return draw.chart({"train": (batches, self.losses),
+                           "smoothed": (batches, self.smoothed_losses()),
+                           "valid": self.per_epoch("valid_loss")}, "batch", "loss")
+
+    def plot_lr(self) -> Image.Image:
+        """The learning rate of each layer group, and the momentum, per batch; logarithmic axis."""
+        batches, count = list(range(len(self.rates))), max(map(len, self.rates), default=0)
+        series = {f"lr, group {g}": (batches, [rates[g] for rates in self.rates])
+                  for g in range(count)}
+        return draw.chart({**series, "momentum": (batches, self.momenta)}, "batch", "", log="y")
+
+    def plot_metrics(self) -> Image.Image:
+        """Each metric on the validation set after each epoch."""
+        names = [name for name in (self.epochs[-1] if self.epochs else {})
+                 if name not in ("batch", "train_loss", "valid_loss", "seconds")]
+        return draw.chart({name: self.per_epoch(name) for name in names}, "batch", "metric")
+
+    def per_epoch(self, name: str) -> draw.Points:
+        """One entry of the epochs that have it, over the number of batches done by then."""
+        rows = [row for row in self.epochs if name in row]
+        return [row["batch"] for row in rows], [row[name] for row in rows]

@@ -1,0 +1,142 @@
+"""Training, from the inside out: one batch, one validation, then the loop over epochs.
+
+The loop is one function, to be read from top to bottom. There are no callbacks: what you want
+changed, you change here.
+"""
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from time import perf_counter
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from minifast.databunch import DataBunch
+from minifast.loader import Batch, Loader
+from minifast.metrics import Metric, Score, name_of, score
+from minifast.progress import EpochTable, bar, minutes
+from minifast.recorder import Recorder
+
+Loss = Callable[[Tensor, Tensor], Tensor]                       # (logits, targets) -> 0-dim, a mean
+Schedule = Callable[[int], tuple[list[float], float]]           # batch -> rate per group, momentum
+
+
+def train_batch(model: nn.Module, batch: Batch, loss_func: Loss, optimizer: Optimizer,
+                autocast: torch.autocast) -> Tensor:
+    """Forward, loss, backward, step. Returns the loss as a 0-dim tensor without a graph.
+
+    Only the model runs under autocast; the loss is taken of float32 logits, where small
+    differences still count.
+    """
+    x, y = batch
+    with autocast:
+        logits = model(x)
+    loss = loss_func(logits.float(), y)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
+def set_rates(optimizer: Optimizer, rates: Sequence[float], momentum: float) -> None:
+    """Give each group of an Adam its learning rate, and all the same momentum, Adam's beta1."""
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"], group["betas"] = rate, (momentum, group["betas"][1])
+
+
+@torch.no_grad()
+def validate(model: nn.Module, loader: Loader, loss_func: Loss, metrics: Sequence[Metric],
+             autocast: torch.autocast) -> dict[str, float]:
+    """valid_loss and each metric by name, exact over the whole data set whatever the batch size.
+
+    The loss of a batch weighs as much as it has pictures. The model runs in eval mode (dropout off,
+    BatchNorm by its running statistics), and is then in the mode in which it came.
+    """
+    totals = {"valid_loss": Score(0, 0), **{name_of(function): Score(0, 0) for function in metrics}}
+    was_training = model.training
+    model.eval()
+    try:
+        for x, y in bar(loader.batches(0), len(loader), "valid"):
+            with autocast:
+                logits = model(x)
+            logits = logits.float()
+            totals["valid_loss"] += Score(loss_func(logits, y).double() * len(y), len(y))
+            for function in metrics:
+                totals[name_of(function)] += score(function, logits, y)
+    finally:
+        model.train(was_training)
+    return {name: float(total) for name, total in totals.items()}
+
+
+def train_epoch(model: nn.Module, loader: Loader, loss_func: Loss, optimizer: Optimizer,
+                schedule: Schedule, recorder: Recorder, autocast: torch.autocast) -> None:
+    """One pass over the training batches, each noted in the recorder.
+
+    schedule  the rate of each layer group and the momentum at each batch of the latest fit, from 0
+
+    A loss that is not finite raises ValueError with the batch, its rates and files; model and
+    optimiser are then as they were before. It may come up some batches late, since losses are read
+    from the device only now and then. Ctrl-C stops the epoch; what was learned by then stays.
+    """
+    backup = deepcopy((model.state_dict(), optimizer.state_dict()))
+    first = len(recorder.rates)                             # the number of this epoch's first batch
+
+    def read_losses() -> str:
+        broken = recorder.read_losses()
+        if broken is not None:
+            model.load_state_dict(backup[0])
+            optimizer.load_state_dict(backup[1])
+            raise ValueError(broken_loss(recorder, broken, loader, broken - first))
+        return f"loss {recorder.train_loss():.4f}"
+
+    model.train()
+    try:
+        for batch in bar(loader, len(loader), "train", read_losses):
+            rates, momentum = schedule(len(recorder.rates) - recorder.fits[-1])
+            set_rates(optimizer, rates, momentum)
+            loss = train_batch(model, batch, loss_func, optimizer, autocast)
+            recorder.add_batch(loss, rates, momentum)
+    finally:
+        recorder.read_losses()
+
+
+def fit(model: nn.Module, data: DataBunch, loss_func: Loss, optimizer: Optimizer, epochs: int,
+        schedule: Schedule, metrics: Sequence[Metric], recorder: Recorder,
+        autocast: torch.autocast) -> None:
+    """Train for some epochs, validate after each, print a table, and note it all in the recorder.
+
+    schedule, errors  see train_epoch. ValueError also where a training batch is a single picture.
+    """
+    refuse_single_picture(model, data.train_dl)
+    names = [] if data.valid_dl is None else ["valid_loss", *map(name_of, metrics)]
+    table = EpochTable(["epoch", "train_loss", *names, "time"])
+    recorder.fits.append(len(recorder.rates))
+    for epoch in range(epochs):
+        started = perf_counter()
+        train_epoch(model, data.train_dl, loss_func, optimizer, schedule, recorder, autocast)
+        row = {"batch": len(recorder.losses), "train_loss": recorder.train_loss()}
+        if data.valid_dl is not None:
+            row |= validate(model, data.valid_dl, loss_func, metrics, autocast)
+        row["seconds"] = perf_counter() - started
+        recorder.epochs.append(row)
+        table.line([epoch, *(row[name] for name in ["train_loss", *names]),
+                    minutes(row["seconds"])])
+
+
+def broken_loss(recorder: Recorder, batch: int, loader: Loader, number: int) -> str:
+    """What to say of a loss that is not finite: where it came up, and what might help."""
+    rates = ", ".join(f"{rate:g}" for rate in recorder.rates[batch])
+    files = ", ".join(loader.names(loader.epoch - 1, number))
+    return (f"the loss is {recorder.losses[batch]} at step {batch}, batch {number} of its epoch, "
+            f"with learning rate {rates}; weights and optimiser are back where the epoch began. "
+            f"Try a lower rate, or look for bad values in: {files}")
+
+
+def refuse_single_picture(model: nn.Module, loader: Loader) -> None:
+    """Raise ValueError where a training batch would have one picture, which BatchNorm1d refuses:
+    the variance of one value is no use."""
+    single = len(loader.item_numbers(0)[-1]) == 1
+    if single and any(isinstance(layer, nn.BatchNorm1d) for layer in model.modules()):
+        raise ValueError(f"a training batch of one picture (bs={loader.bs}, {len(loader.dataset)} "
+                         "pictures) cannot pass BatchNorm; give at least two pictures a batch")

@@ -1,0 +1,265 @@
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+import torch.nn.functional as F
+
+from minifast.databunch import DataBunch
+from minifast.dataset import Categories, Tags
+from minifast.learner import Learner
+from minifast.metrics import METRICS, accuracy, register
+
+
+class Points:
+    """Items ((4,) float, class), the class being whether the first number is above 0."""
+
+    def __init__(self, n: int, seed: int = 0):
+        self.x = torch.randn(n, 4, generator=torch.Generator().manual_seed(seed))
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
+        return self.x[i], (self.x[i, 0] > 0).long()
+
+
+def points(classes=("low", "high"), n: int = 20, valid: bool = True) -> DataBunch:
+    return DataBunch.create(Points(n), Points(8, seed=1) if valid else None,
+                            target=Categories(classes), bs=4, device=torch.device("cpu"))
+
+
+def learner(data: DataBunch | None = None, seed: int = 0, **knobs) -> Learner:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        groups = [nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)]
+    return Learner(data or points(), nn.Sequential(*groups), groups=groups, precision="float32",
+                   **knobs)
+
+
+def weights_of(learn: Learner) -> list[Tensor]:
+    return [value.clone() for value in learn.model.state_dict().values()]
+
+
+def same(first: list[Tensor], second: list[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_the_loss_is_the_one_that_goes_with_the_labels():
+    assert learner().loss_func is F.cross_entropy
+    tags = DataBunch.create(Points(8), None, target=Tags(["a", "b"]), device=torch.device("cpu"))
+    assert learner(tags).loss_func is F.binary_cross_entropy_with_logits
+    assert learner(loss_func=F.multi_margin_loss).loss_func is F.multi_margin_loss
+
+
+def test_without_a_target_a_loss_must_be_given():
+    data = DataBunch.create(Points(8), None, device=torch.device("cpu"))
+    with pytest.raises(ValueError, match="which loss"):
+        learner(data)
+    assert learner(data, loss_func=F.cross_entropy).loss_func is F.cross_entropy
+
+
+def test_metrics_are_functions_partials_or_names():
+    register("for_this_test", partial(accuracy))
+    try:
+        assert learner(metrics=["for_this_test", accuracy]).metrics == [METRICS["for_this_test"],
+                                                                        accuracy]
+    finally:
+        del METRICS["for_this_test"]
+    with pytest.raises(ValueError, match="no metric 'acuracy'; did you mean 'accuracy'"):
+        learner(metrics=["acuracy"])
+    with pytest.raises(ValueError, match="metrics must differ.*accuracy"):
+        learner(metrics=["accuracy", accuracy])
+
+
+def test_without_groups_the_model_is_one_group():
+    learn = Learner(points(), nn.Linear(4, 2), precision="float32")
+    assert learn.groups == [learn.model]
+
+
+def test_precision_decides_autocast_and_memory_layout(monkeypatch):
+    monkeypatch.setattr("minifast.learner.uses_bfloat16", lambda device, how: how == "auto")
+    data = points()
+    fast = Learner(data, nn.Sequential(nn.Conv2d(3, 8, 3)))
+    assert fast.model[0].weight.is_contiguous(memory_format=torch.channels_last)
+    with fast.autocast:
+        assert fast.model(torch.zeros(1, 3, 4, 4)).dtype == torch.bfloat16
+    slow = Learner(data, nn.Sequential(nn.Conv2d(3, 8, 3)), precision="float32")
+    assert slow.model[0].weight.is_contiguous()
+    with slow.autocast:
+        assert slow.model(torch.zeros(1, 3, 4, 4)).dtype == torch.float32
+
+
+def test_the_optimiser_is_v1s_default_adamw():
+    # REFERENCE 2.6: p *= 1 - lr wd, then an Adam step with betas (mom, .99) and eps 1e-8.
+    learn = learner(wd=0.3)
+    assert type(learn.optimizer) is torch.optim.AdamW
+    for group in learn.optimizer.param_groups:
+        assert (group["betas"], group["eps"], group["weight_decay"]) == ((0.9, 0.99), 1e-8, 0.3)
+    assert learner().optimizer.param_groups[0]["weight_decay"] == 1e-2
+
+
+def test_freezing_leaves_the_last_group_and_batchnorm_to_the_optimiser():
+    learn = learner()
+    assert learn.frozen_to == 0
+    assert [len(group["params"]) for group in learn.optimizer.param_groups] == [2, 2, 2]
+    learn.freeze()
+    assert learn.frozen_to == 2
+    assert [len(group["params"]) for group in learn.optimizer.param_groups] == [0, 2, 2]
+    learn.freeze_to(1)
+    assert learn.frozen_to == 1
+    learn.unfreeze()
+    assert learn.frozen_to == 0
+    assert all(p.requires_grad for p in learn.model.parameters())
+
+
+def test_a_frozen_group_stays_as_it_is_and_the_others_move():
+    learn = learner()
+    learn.fit(1, 0.1)                                       # leaves gradients behind
+    learn.freeze()
+    before = weights_of(learn)
+    learn.fit(1, 0.1)
+    moved = [not torch.equal(a, b) for a, b in zip(before, weights_of(learn))]
+    assert moved == [False, False, *[True] * 7]     # linear; BatchNorm with its buffers; linear
+
+
+def test_freezing_makes_a_new_optimiser_and_fitting_again_does_not():
+    learn = learner()
+    optimizer = learn.optimizer
+    learn.fit(1, 0.1)
+    learn.fit(1, 0.1)
+    assert learn.optimizer is optimizer and len(optimizer.state) == 6
+    learn.unfreeze()
+    assert len(learn.optimizer.state) == 0
+
+
+def test_fit_keeps_rates_and_momentum():
+    learn = learner()
+    learn.fit(2, slice(0.01))
+    assert learn.recorder.rates == [[0.001, 0.001, 0.01]] * 10
+    assert learn.recorder.momenta == [0.9] * 10
+
+
+def test_one_cycle_goes_through_v1s_values_in_each_group():
+    learn = learner()
+    learn.fit_one_cycle(2, slice(0.01))                     # 10 batches, REFERENCE 2.6
+    expected = [.0004, .0028, .0076, .01, .00950485, .00811746, .00611262, .00388742, .00188258,
+                .000495194]
+    assert [rates[2] for rates in learn.recorder.rates] == pytest.approx(expected, rel=1e-5)
+    assert [rates[0] for rates in learn.recorder.rates] == pytest.approx(
+        [rate / 10 for rate in expected], rel=1e-5)
+    # .95 -> .85 -> .95 with the same clock: half way up after 1.5 batches of 3, so at 1: .925
+    assert learn.recorder.momenta[:4] == pytest.approx([0.95, 0.925, 0.875, 0.85])
+    assert learn.recorder.momenta[9] == pytest.approx(0.85 + 0.1 * (1 - 0.0495155), abs=1e-4)
+
+
+def test_pct_start_moves_the_peak():
+    learn = learner()
+    learn.fit_one_cycle(2, 0.01, pct_start=0.9)
+    assert max(range(10), key=lambda t: learn.recorder.rates[t][0]) == 9
+    assert learn.recorder.momenta[9] == pytest.approx(0.85)
+    with pytest.raises(ValueError, match="pct_start"):
+        learn.fit_one_cycle(1, 0.01, pct_start=90)
+    assert len(learn.recorder.fits) == 1                    # refused before anything was noted
+
+
+def test_weight_decay_may_be_set_for_one_fit():
+    learn = learner()
+    for fit in (learn.fit, learn.fit_one_cycle):
+        fit(1, 0.1, wd=0.5)
+        assert learn.optimizer.param_groups[0]["weight_decay"] == 0.5
+        fit(1, 0.1)
+        assert learn.optimizer.param_groups[0]["weight_decay"] == 1e-2
+
+
+def test_no_epochs_and_no_rate_are_refused():
+    with pytest.raises(ValueError, match="epochs must be at least 1, got 0"):
+        learner().fit(0, 0.1)
+    with pytest.raises(ValueError, match="above 0"):
+        learner().fit_one_cycle(1, 0.0)
+
+
+def test_the_same_seed_gives_the_same_losses_bit_for_bit():
+    histories = []
+    for _ in range(2):
+        learn = learner()
+        learn.fit_one_cycle(2, 0.1)
+        histories.append((learn.recorder.losses, [r["valid_loss"] for r in learn.recorder.epochs]))
+    assert histories[0] == histories[1]
+
+
+def test_validate_scores_and_leaves_no_trace():
+    learn = learner(metrics=[accuracy])
+    learn.fit(1, 0.1)
+    before, state, rows = weights_of(learn), torch.get_rng_state(), len(learn.recorder.epochs)
+    found = learn.validate()
+    assert found == {name: learn.recorder.epochs[-1][name] for name in ("valid_loss", "accuracy")}
+    assert same(before, weights_of(learn)) and torch.equal(state, torch.get_rng_state())
+    assert len(learn.recorder.epochs) == rows
+    with pytest.raises(ValueError, match="no validation"):
+        learner(points(valid=False)).validate()
+
+
+def test_other_data_of_the_same_classes_goes_on_with_the_same_model():
+    learn = learner()
+    bigger = points(n=40)
+    learn.data = bigger
+    assert learn.data is bigger
+    learn.fit(1, 0.1)
+    assert len(learn.recorder.losses) == 10
+    with pytest.raises(ValueError, match=r"\['low', 'high'\], the new data has \['a', 'b'\]"):
+        learn.data = points(classes=("a", "b"))
+
+
+def test_summary_counts_parameters_group_by_group():
+    learn = learner()
+    learn.freeze()
+    # Linear(4, 4) has 20 parameters, BatchNorm1d(4) 8, Linear(4, 2) 10
+    assert learn.summary().split() == ["group", "parameters", "trainable",
+                                       "0", "20", "0", "1", "8", "8", "2", "10", "10"]
+
+
+def test_load_brings_back_weights_optimiser_and_freeze_state(tmp_path, capsys):
+    learn = learner()
+    learn.freeze_to(1)
+    learn.fit(1, 0.1)
+    assert learn.save(tmp_path / "new" / "stage.pth") == tmp_path / "new" / "stage.pth"
+    other = learner(seed=1)
+    other.load(tmp_path / "new" / "stage.pth")
+    assert same(weights_of(learn), weights_of(other)) and other.frozen_to == 1
+    assert ("stage.pth: restored 9 weights; optimiser (4 entries), freeze state (groups from 1 on "
+            "train)") in capsys.readouterr().out
+    for each in (learn, other):                             # and both go on in the same way
+        each.data = points()
+        each.fit(1, 0.1)
+    assert same(weights_of(learn), weights_of(other))
+
+
+def test_load_without_optimiser_leaves_the_freeze_state(tmp_path, capsys):
+    learn = learner()
+    learn.save(tmp_path / "stage.pth")
+    other = learner(seed=1)
+    other.freeze()
+    other.load(tmp_path / "stage.pth", with_opt=False)
+    assert same(weights_of(learn), weights_of(other)) and other.frozen_to == 2
+    assert "optimiser and freeze state stay as they are" in capsys.readouterr().out
+
+
+def test_load_refuses_other_classes_and_other_models_and_changes_nothing(tmp_path):
+    learner(points(classes=("high", "low"))).save(tmp_path / "turned.pth")
+    Learner(points(), nn.Linear(4, 2), precision="float32").save(tmp_path / "small.pth")
+    learn = learner()
+    before = weights_of(learn)
+    with pytest.raises(ValueError, match="turned.pth answers for .'high', 'low'."):
+        learn.load(tmp_path / "turned.pth")
+    with pytest.raises(ValueError, match="small.pth do not fit this model"):
+        learn.load(tmp_path / "small.pth")
+    with pytest.raises(ValueError, match="none.pth does not exist"):
+        learn.load(tmp_path / "none.pth")
+    assert same(before, weights_of(learn))
+
+
+def test_what_is_saved_is_tensors_and_plain_values(tmp_path):
+    saved = torch.load(learner().save(tmp_path / "a.pth"), weights_only=True)
+    assert set(saved) == {"model", "optimizer", "frozen_to", "classes"}
+    assert saved["classes"] == ["low", "high"]

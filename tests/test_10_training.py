@@ -1,0 +1,287 @@
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+import torch.nn.functional as F
+
+from minifast.databunch import DataBunch
+from minifast.dataset import Categories
+from minifast.metrics import Score, accuracy
+from minifast.recorder import Recorder
+from minifast.training import (broken_loss, fit, refuse_single_picture, set_rates, train_batch,
+                               train_epoch, validate)
+
+FLOAT32 = torch.autocast("cpu", torch.bfloat16, enabled=False)
+
+
+class Points:
+    """Items ((2,) float, class), the class being whether the first number is above 0."""
+
+    def __init__(self, n: int, seed: int = 0):
+        self.x = torch.randn(n, 2, generator=torch.Generator().manual_seed(seed))
+        self.files = [f"point{i}" for i in range(n)]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
+        return self.x[i], (self.x[i, 0] > 0).long()
+
+
+def points(n: int = 20, bs: int = 4, n_valid: int = 10) -> DataBunch:
+    valid = Points(n_valid, seed=1) if n_valid else None
+    return DataBunch.create(Points(n), valid, target=Categories(["low", "high"]), bs=bs,
+                            device=torch.device("cpu"))
+
+
+def linear(seed: int = 0) -> nn.Linear:
+    model = nn.Linear(2, 2)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.normal_(generator=torch.Generator().manual_seed(seed))
+    return model
+
+
+def adamw(model: nn.Module) -> torch.optim.AdamW:
+    return torch.optim.AdamW(model.parameters(), lr=0.1, betas=(0.9, 0.99))
+
+
+def constant(batch: int) -> tuple[list[float], float]:
+    return [0.1], 0.9
+
+
+def run(model: nn.Module, data: DataBunch, epochs: int = 2, schedule=constant, metrics=(),
+        loss=F.cross_entropy, optimizer=None) -> Recorder:
+    recorder = Recorder()
+    fit(model, data, loss, optimizer or adamw(model), epochs, schedule, metrics, recorder, FLOAT32)
+    return recorder
+
+
+def state_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    moments = [value for state in optimizer.state.values() for value in state.values()]
+    return [*(p.detach().clone() for p in model.state_dict().values()),
+            *(value.clone() for value in moments)]
+
+
+def test_train_batch_is_one_step_down_the_gradient():
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(model.weight, 2.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    batch = torch.tensor([[3.0]]), torch.tensor([[5.0]])
+    # loss (2*3 - 5)^2 = 1; gradient 2 (6 - 5) 3 = 6; weight 2 - .1*6 = 1.4
+    loss = train_batch(model, batch, F.mse_loss, optimizer, FLOAT32)
+    assert loss.item() == pytest.approx(1.0) and not loss.requires_grad
+    assert model.weight.item() == pytest.approx(1.4)
+    # again: 1.4*3 - 5 = -.8, loss .64; gradient 2 (-.8) 3 = -4.8, and nothing of the 6 is left
+    assert train_batch(model, batch, F.mse_loss, optimizer, FLOAT32).item() == pytest.approx(0.64)
+    assert model.weight.item() == pytest.approx(1.88)
+
+
+def test_the_model_runs_in_bfloat16_and_the_loss_in_float32():
+    seen = []
+
+    def loss(logits, y):
+        seen.append(logits.dtype)
+        return F.cross_entropy(logits, y)
+
+    model, (x, y) = linear(), points().one_batch()
+    model.register_forward_hook(lambda layer, args, out: seen.append(out.dtype))
+    train_batch(model, (x, y), loss, adamw(model), torch.autocast("cpu", torch.bfloat16))
+    assert seen == [torch.bfloat16, torch.float32]
+
+
+def test_set_rates_gives_each_group_its_rate_and_all_the_momentum():
+    a, b = nn.Linear(1, 1), nn.Linear(1, 1)
+    optimizer = torch.optim.AdamW([{"params": a.parameters()}, {"params": b.parameters()}],
+                                  betas=(0.9, 0.99))
+    set_rates(optimizer, [0.1, 0.2], 0.85)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.2]
+    assert [group["betas"] for group in optimizer.param_groups] == [(0.85, 0.99)] * 2
+    with pytest.raises(ValueError, match="zip"):
+        set_rates(optimizer, [0.1], 0.85)
+
+
+@pytest.mark.parametrize("bs", [1, 3, 4, 10])
+def test_validation_is_exact_for_every_batch_size(bs):
+    data, model = points(bs=bs), linear()
+    x, y = data.valid_ds.x, (data.valid_ds.x[:, 0] > 0).long()
+    found = validate(model, data.valid_dl, F.cross_entropy, [accuracy], FLOAT32)
+    assert found["valid_loss"] == pytest.approx(F.cross_entropy(model(x), y).item(), abs=1e-6)
+    assert found["accuracy"] == (model(x).argmax(1) == y).double().mean().item()
+
+
+def test_validation_names_its_columns_and_takes_plain_functions():
+    def always_seven(logits, y):
+        return 7.0
+
+    found = validate(linear(), points().valid_dl, F.cross_entropy,
+                     [always_seven, partial(accuracy)], FLOAT32)
+    assert list(found) == ["valid_loss", "always_seven", "accuracy()"]
+    assert found["always_seven"] == 7.0
+
+
+def test_metrics_get_float32_logits():
+    def metric(logits, y):
+        return Score(logits.dtype == torch.float32, 1)
+
+    found = validate(linear(), points().valid_dl, F.cross_entropy, [metric],
+                     torch.autocast("cpu", torch.bfloat16))
+    assert found["metric"] == 1.0
+
+
+def test_validation_switches_dropout_off_and_leaves_the_mode_as_it_was():
+    model = nn.Sequential(linear(), nn.Dropout(0.5), nn.BatchNorm1d(2))
+    before = [value.clone() for value in model.state_dict().values()]
+    for training in (True, False):
+        model.train(training)
+        found = [validate(model, points().valid_dl, F.cross_entropy, [], FLOAT32) for _ in range(2)]
+        assert found[0] == found[1]
+        assert model.training == model[1].training == training
+    assert all(torch.equal(a, b) for a, b in zip(before, model.state_dict().values()))
+
+
+def test_validation_keeps_no_graph_and_counts_no_epoch():
+    data = points()
+
+    def loss(logits, y):
+        assert not logits.requires_grad
+        return F.cross_entropy(logits, y)
+
+    validate(linear(), data.valid_dl, loss, [], FLOAT32)
+    assert data.valid_dl.epoch == 0
+
+
+def test_fit_does_what_a_loop_written_by_hand_does():
+    ours, theirs, data = linear(), linear(), points()
+    recorder = run(ours, data, epochs=2)
+    optimizer, losses = adamw(theirs), []
+    for epoch in range(2):
+        for x, y in points().train_dl.batches(epoch):
+            loss = F.cross_entropy(theirs(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    assert recorder.losses == losses
+    assert torch.equal(ours.weight, theirs.weight)
+
+
+def test_fit_trains_in_training_mode_also_after_a_validation():
+    modes = []
+    model = nn.Sequential(linear(), nn.Dropout(0.1))
+    model[1].register_forward_hook(lambda layer, args, out: modes.append(layer.training))
+    run(model.eval(), points(), epochs=2)                   # per epoch: 5 batches, 3 of validation
+    assert modes == ([True] * 5 + [False] * 3) * 2
+
+
+def test_the_schedule_counts_batches_over_the_whole_fit():
+    asked = []
+
+    def schedule(batch):
+        asked.append(batch)
+        return [0.1 / (batch + 1)], 0.8
+
+    model = linear()
+    optimizer, recorder = adamw(model), Recorder()
+    for _ in range(2):
+        fit(model, points(), F.cross_entropy, optimizer, 2, schedule, [], recorder, FLOAT32)
+    assert asked == [*range(10), *range(10)]
+    assert recorder.fits == [0, 10]
+    assert recorder.rates[1] == [0.05] and recorder.momenta == [0.8] * 20
+    assert optimizer.param_groups[0]["lr"] == 0.01          # the last one asked for
+
+
+def test_the_history_has_a_row_per_epoch_and_the_table_shows_it(capsys):
+    recorder = run(linear(), points(), epochs=2, metrics=[accuracy])
+    assert [row["batch"] for row in recorder.epochs] == [5, 10]
+    assert list(recorder.epochs[0]) == ["batch", "train_loss", "valid_loss", "accuracy", "seconds"]
+    assert recorder.epochs[1]["train_loss"] == recorder.train_loss()
+    header, first, second = capsys.readouterr().out.splitlines()
+    assert header.split() == ["epoch", "train_loss", "valid_loss", "accuracy", "time"]
+    row = recorder.epochs[1]
+    shown = [f"{row[name]:.6f}" for name in ("train_loss", "valid_loss", "accuracy")]
+    assert second.split() == ["1", *shown, "00:00"]
+
+
+def test_without_validation_pictures_there_are_no_such_columns(capsys):
+    recorder = run(linear(), points(n_valid=0), metrics=[accuracy])
+    assert "valid_loss" not in recorder.epochs[0] and "accuracy" not in recorder.epochs[0]
+    assert capsys.readouterr().out.split()[:3] == ["epoch", "train_loss", "time"]
+
+
+def broken_at(step: int):
+    """A loss that is not a number at its step-th call (from 0), nor is its gradient."""
+    calls = iter(range(10 ** 6))
+    return lambda logits, y: F.cross_entropy(logits, y) * (
+        float("nan") if next(calls) == step else 1.0)
+
+
+def test_a_loss_that_is_not_finite_stops_and_brings_back_the_epochs_start():
+    data, good = points(n_valid=0), linear()
+    first_epoch = adamw(good)
+    run(good, points(n_valid=0), epochs=1, optimizer=first_epoch)
+    model = linear()
+    optimizer = adamw(model)
+    # Steps 0 to 4 are epoch 0; step 7 is batch 2 of epoch 1.
+    names = ", ".join(data.train_dl.names(1, 2))
+    with pytest.raises(ValueError, match=rf"nan at step 7, batch 2 .* 0\.1;.* in: {names}"):
+        run(model, data, epochs=3, loss=broken_at(7), optimizer=optimizer)
+    for ours, theirs in zip(state_of(model, optimizer), state_of(good, first_epoch), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_after_a_broken_loss_training_can_go_on():
+    model = linear()
+    optimizer = adamw(model)
+    with pytest.raises(ValueError, match="lower rate"):
+        run(model, points(), loss=broken_at(0), optimizer=optimizer)
+    recorder = run(model, points(), optimizer=optimizer)
+    assert recorder.losses[-1] < recorder.losses[0]
+
+
+def test_ctrl_c_keeps_what_was_learned_and_noted():
+    calls = []
+
+    def loss(logits, y):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return F.cross_entropy(logits, y)
+
+    model, recorder = linear(), Recorder()
+    start = model.weight.detach().clone()
+    with pytest.raises(KeyboardInterrupt):
+        train_epoch(model, add_fit(recorder, points()), loss, adamw(model), constant, recorder,
+                    FLOAT32)
+    assert len(recorder.losses) == len(recorder.rates) == 3
+    assert not torch.equal(model.weight, start)
+    run(model, points())
+
+
+def add_fit(recorder: Recorder, data: DataBunch):
+    """What fit does before an epoch; returns the loader."""
+    recorder.fits.append(0)
+    return data.train_dl
+
+
+def test_broken_loss_says_where_and_what_helps():
+    recorder, data = Recorder(), points()
+    recorder.losses, recorder.rates = [0.5, float("inf")], [[0.1], [0.001, 0.02]]
+    next(iter(data.train_dl))                               # epoch 0 is under way
+    text = broken_loss(recorder, 1, data.train_dl, 1)
+    assert text.startswith("the loss is inf at step 1, batch 1 of its epoch")
+    assert "learning rate 0.001, 0.02" in text and ", ".join(data.train_dl.names(0, 1)) in text
+
+
+@pytest.mark.parametrize("n, bs, fine", [(5, 1, False), (1, 4, False), (5, 4, True), (5, 5, True)])
+def test_one_picture_a_batch_is_refused_where_batchnorm_sees_single_values(n, bs, fine):
+    loader, model = points(n, bs).train_dl, nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    refuse_single_picture(nn.Linear(2, 2), loader)          # without BatchNorm it is no trouble
+    if fine:
+        refuse_single_picture(model, loader)
+    else:
+        with pytest.raises(ValueError, match=f"bs={bs}.* at least two"):
+            refuse_single_picture(model, loader)
+        with pytest.raises(ValueError, match="at least two"):
+            run(model, points(n, bs))
