@@ -1,0 +1,191 @@
+"""Planet: many labels per picture, from a CSV of tagged satellite tiles to a fine-tuned classifier.
+
+The first walkthrough of lesson 3, cell by cell. Without arguments it draws its own tiles and takes
+under three minutes on two cores. With --data DIR it runs on Kaggle's tiles with the notebook's
+settings, for which you want a GPU. Read first: minifast/metrics.py and minifast/datablock.py.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from minifast.datablock import ImageList
+from minifast.files import save_tensors
+from minifast.loader import imagenet_stats
+from minifast.metrics import accuracy_thresh, fbeta, name_of
+from minifast.resnet import resnet18, resnet34, resnet50
+from minifast.vision import cnn_learner
+from results import print_table, train_stage, write_results
+from sample_data import planet
+from settings import read_settings
+
+
+# %% Settings: the notebook's own, and what is different without real tiles, or with --quick
+
+@dataclass
+class Settings:
+    data: str = ""               # folder of real tiles; without it the lesson draws its own
+    csv: str = "train_v2.csv"    # in that folder, the table of names and tags
+    folder: str = "train-jpg"    # in that folder, the folder of pictures
+    suffix: str = ".jpg"         # what makes a file name of a name in the table
+    arch: Literal["resnet18", "resnet34", "resnet50"] = "resnet50"  # the net
+    weights: str = "imagenet"    # where the body comes from: imagenet, weather, none, or a file
+    sizes: tuple[int, ...] = (128, 256)     # sides of the tiles, small and then big
+    epochs: tuple[int, ...] = (5, 5, 5, 5)  # of the stages: small frozen, unfrozen, big the same
+    lr: tuple[float, ...] = (1e-2, 5e-3)    # rate of the head while frozen, small and then big
+    lr_low: float = 1e-5         # unfrozen: rate of the first layer group
+    lr_div: float = 5.0          # unfrozen: the head's rate is lr divided by this
+    weather_epochs: int = 5      # weights weather: epochs of the first body, from scratch
+    weather_lr: float = 1e-2     # weights weather: its rate
+    thresh: float = 0.2          # a tag is said where its probability is above this
+    bs: int = 64                 # tiles a batch
+    precision: Literal["auto", "float32"] = "auto"  # auto: bfloat16 where that is native
+    seed: int = 42               # of first weights, order and flips; the split is always the same
+    tiles: int = 1500            # how many tiles to draw, where the lesson draws its own
+    out: str = "runs/planet"     # where pictures and results go
+    quick: bool = False          # all of it in seconds, on few tiles: only to see that it runs
+
+
+def presets(given: Settings) -> dict:
+    own = dict(arch="resnet18", weights="weather", sizes=(64, 128), epochs=(3, 3, 3, 3),
+               lr_low=1e-3, lr_div=2.0)
+    quick = dict(tiles=160, sizes=(32, 64), epochs=(1, 1, 1, 1), weather_epochs=1, bs=32)
+    return ({} if given.data else own) | (quick if given.quick else {})
+
+
+s = read_settings(Settings, __doc__, presets)
+out = Path(s.out)
+small, big = s.sizes
+arch = {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50}[s.arch]
+
+
+# %% The data: a table with a row per tile, and a folder of JPEGs
+
+path = Path(s.data) if s.data else planet(out / f"tiles-{s.tiles}", n=s.tiles)
+with open(path / s.csv) as table:
+    print("".join(line for line, _ in zip(table, range(4))))
+
+
+# %% Which files, which of them for validation, and which tags has each?
+
+split = (ImageList.from_csv(path, s.csv, folder=s.folder, suffix=s.suffix)
+         .split_by_rand_pct(0.2, seed=42))
+src = split.label_from_csv(label_delim=" ")
+print(f"{len(src.train)} tiles for training, {len(src.valid)} for validation; "
+      f"{len(src.target.classes)} tags: {' '.join(src.target.classes)}")
+
+
+# %% Ready batches. From above, a tile has no left or right and no up or down: so flip both ways
+
+def flip(x: torch.Tensor, y: torch.Tensor, rng: torch.Generator):
+    heads = torch.rand(2, len(x), 1, 1, 1, generator=rng).to(x.device) < 0.5
+    return torch.where(heads[0], x.flip(2), torch.where(heads[1], x.flip(3), x)), y
+
+
+def loaders(labelled: ImageList, size: int):
+    return (labelled.transform(flip, size=size).databunch(bs=s.bs, seed=s.seed)
+            .normalize(imagenet_stats))
+
+
+data = loaders(src, small)
+out.mkdir(parents=True, exist_ok=True)
+data.show_batch(rows=3).save(out / "batch.png")
+print(out / "batch.png")
+
+
+# %% Two metrics. partial presets a knob: acc_02(logits, targets) asks for 0.2 instead of 0.5
+
+acc_02 = partial(accuracy_thresh, thresh=s.thresh)
+f_score = partial(fbeta, thresh=s.thresh)
+
+
+# %% Before any training: what do answers score that never look at the picture?
+
+truth = torch.stack([src.target.encode(src.labels[i]) for i in src.valid])      # (n, c)
+common_first = truth.sum(dim=0).argsort(descending=True, stable=True)           # (c) tag numbers
+
+
+def score_of_constant(tags: torch.Tensor) -> dict[str, float]:
+    said = torch.zeros_like(truth)
+    said[:, tags] = 1
+    return {name_of(metric): float(metric(said, truth, sigmoid=False))
+            for metric in (acc_02, f_score)}
+
+
+best = max((score_of_constant(common_first[:k]) for k in range(1, len(common_first) + 1)),
+           key=lambda scores: scores[name_of(f_score)])
+baselines = {"no tag": score_of_constant(common_first[:0]), "best constant tags": best}
+print(baselines)
+
+
+# %% Without ImageNet at hand: train a body on one label per tile first, as in lessons 1 and 2
+
+weights = {"imagenet": True, "none": False}.get(s.weights, s.weights)
+if weights == "weather":
+    weather = {"clear", "partly_cloudy", "haze", "cloudy"}
+    weather_of = {file: " ".join(weather.intersection(tags)) or "none"
+                  for file, tags in zip(src.files, src.labels)}
+    first = cnn_learner(loaders(split.label_from_func(weather_of.get), small), arch, ["accuracy"],
+                        pretrained=False, precision=s.precision, seed=s.seed)
+    first.fit_one_cycle(s.weather_epochs, s.weather_lr)
+    weights = save_tensors(out / "weather-body.pth", first.model.body.state_dict())
+
+
+# %% The learner: a body that has seen pictures before, and a new head for our tags
+
+learn = cnn_learner(data, arch, metrics=[acc_02, f_score], pretrained=weights,
+                    precision=s.precision, seed=s.seed)
+stages = []
+
+
+# %% Stage 1: train the head; what the body knows stays as it is
+
+if weights:
+    stages.append(train_stage(learn, "small, frozen", s.epochs[0], slice(s.lr[0])))
+    learn.save(out / "stage-1.pth")
+else:
+    print("--weights none: a body that knows nothing has to learn, so no stage is frozen")
+
+
+# %% Stage 2: train all of it, but the first layers slowly: they know edges and colours already
+
+learn.unfreeze()
+lr = slice(s.lr_low, s.lr[0] / s.lr_div) if weights else s.lr[0]
+stages.append(train_stage(learn, "small, unfrozen", s.epochs[1], lr))
+learn.save(out / "stage-2.pth")
+
+
+# %% Bigger pictures: the network stays, only the data is exchanged
+
+data = learn.data = loaders(src, big)
+print(f"a tile is now {tuple(data.train_ds[0][0].shape)}")
+
+
+# %% Stage 3: the head again
+
+if weights:
+    learn.freeze()
+    stages.append(train_stage(learn, "big, frozen", s.epochs[2], slice(s.lr[1])))
+    learn.save(out / "stage-3.pth")
+
+
+# %% Stage 4: and all of it again
+
+learn.unfreeze()
+lr = slice(s.lr_low, s.lr[1] / s.lr_div) if weights else s.lr[1]
+stages.append(train_stage(learn, "big, unfrozen", s.epochs[3], lr))
+learn.save(out / "stage-4.pth")
+
+
+# %% What happened: in pictures, and in a table, beside the answers that never looked
+
+recorder = learn.recorder
+for name, picture in {"losses": recorder.plot_losses(), "rates": recorder.plot_lr(),
+                      "metrics": recorder.plot_metrics()}.items():
+    picture.save(out / f"{name}.png")
+    print(out / f"{name}.png")
+print_table(stages, baselines)
+write_results(out / "results.json", "planet", s, baselines, stages, data.train_dl.device)

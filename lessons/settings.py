@@ -1,0 +1,61 @@
+"""A lesson's settings: one dataclass on top of the script, and a command-line flag for each field.
+
+The comment behind a field is the flag's help. In a notebook the defaults hold: its own command
+line belongs to the notebook.
+"""
+
+from argparse import ArgumentParser, BooleanOptionalAction
+from collections.abc import Callable
+from dataclasses import fields
+from inspect import getsource
+from pathlib import Path
+import re
+import sys
+from typing import Literal, get_args, get_origin, get_type_hints
+
+
+def read_settings(settings: type, about: str, presets: Callable[[object], dict]) -> object:
+    """The settings dataclass, filled from the command line.
+
+    about    what --help says first: the lesson's docstring
+    presets  a function from the settings as first read to other defaults, by field name. So one
+             flag can change the defaults of others, and what was said on the command line wins.
+
+    A field of type bool becomes --name / --no-name, a tuple takes as many values as its default
+    has, a Literal one of its choices, int, float and str one value. Exits with a usage message on
+    an unknown flag, a value of the wrong type or a wrong number of values.
+    """
+    parser = ArgumentParser(description=about.partition("\n")[0])
+    types, helps = get_type_hints(settings), comments(settings)
+    for field in fields(settings):
+        kind, flag = types[field.name], "--" + field.name.replace("_", "-")
+        how = {"default": field.default, "help": helps.get(field.name, "")}
+        if kind is bool:
+            parser.add_argument(flag, action=BooleanOptionalAction, **how)
+        elif get_origin(kind) is tuple:
+            kind, count = get_args(kind)[0], len(field.default)
+            parser.add_argument(flag, nargs=count, type=kind, metavar=kind.__name__, **how)
+        elif get_origin(kind) is Literal:
+            parser.add_argument(flag, choices=get_args(kind), **how)
+        else:
+            parser.add_argument(flag, type=kind, metavar=kind.__name__, **how)
+    given = [] if in_notebook() else sys.argv[1:]
+    parser.set_defaults(**presets(parser.parse_args(given)))
+    return settings(**{name: tuple(value) if isinstance(value, list) else value
+                       for name, value in vars(parser.parse_args(given)).items()})
+
+
+def comments(settings: type) -> dict[str, str]:
+    """The comment behind each field in the source of a dataclass; none where there is no source."""
+    try:
+        source = getsource(settings)
+    except (OSError, TypeError):
+        return {}
+    # Doubled, because argparse expands % in a help text.
+    return {name: text.replace("%", "%%")
+            for name, text in re.findall(r"^    (\w+): .*?#\s*(.+)$", source, re.MULTILINE)}
+
+
+def in_notebook() -> bool:
+    """Whether cells are run by a kernel (Jupyter, Colab, an editor), whose flags sys.argv holds."""
+    return "kernel" in Path(sys.argv[0]).name
