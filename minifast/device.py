@@ -1,5 +1,7 @@
 """Which device, which precision, how many workers: what differs from machine to machine."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 import os
 from pathlib import Path
 import sys
@@ -68,3 +70,13 @@ def default_workers(device: torch.device) -> int:
     if fork_context() is None or device.type == "cpu":
         return 0
     return min(8, cores())
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Inside, torch's global random numbers (first weights, dropout) follow from the seed alone;
+    afterwards the random state is as it was before."""
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        yield

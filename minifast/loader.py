@@ -35,9 +35,14 @@ def denormalize(x: Tensor, stats: Stats) -> Tensor:
     return x * std + mean
 
 
+def seed_of(*key: int) -> int:
+    """One seed from several numbers, so that (1, 2) and (2, 1) have nothing in common."""
+    return int(numpy.random.SeedSequence(key).generate_state(1)[0])
+
+
 def generator_for(*key: int) -> Generator:
     """A random generator on the CPU whose numbers follow from the key alone."""
-    return Generator().manual_seed(int(numpy.random.SeedSequence(key).generate_state(1)[0]))
+    return Generator().manual_seed(seed_of(*key))
 
 
 @dataclass

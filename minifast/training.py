@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from minifast.databunch import DataBunch
-from minifast.loader import Batch, Loader
+from minifast.device import seeded
+from minifast.loader import Batch, Loader, seed_of
 from minifast.metrics import Metric, Score, name_of, score
 from minifast.progress import EpochTable, bar, minutes
 from minifast.recorder import Recorder
@@ -92,11 +93,12 @@ def train_epoch(model: nn.Module, loader: Loader, loss_func: Loss, optimizer: Op
 
     model.train()
     try:
-        for batch in bar(loader, len(loader), "train", read_losses):
-            rates, momentum = schedule(len(recorder.rates) - recorder.fits[-1])
-            set_rates(optimizer, rates, momentum)
-            loss = train_batch(model, batch, loss_func, optimizer, autocast)
-            recorder.add_batch(loss, rates, momentum)
+        with seeded(seed_of(loader.seed, loader.epoch)):            # for dropout
+            for batch in bar(loader, len(loader), "train", read_losses):
+                rates, momentum = schedule(len(recorder.rates) - recorder.fits[-1])
+                set_rates(optimizer, rates, momentum)
+                loss = train_batch(model, batch, loss_func, optimizer, autocast)
+                recorder.add_batch(loss, rates, momentum)
     finally:
         recorder.read_losses()
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from minifast.databunch import DataBunch
+from minifast.device import seeded
 from minifast.groups import body_of, head, split_groups
 from minifast.learner import Learner
 from minifast.metrics import Metric
@@ -30,8 +31,7 @@ def cnn_learner(data: DataBunch, arch: Callable[[], nn.Module],
     Source: fastai v1, cnn_learner.
     """
     name = getattr(arch, "__name__", str(arch))
-    with torch.random.fork_rng():                       # the caller's random state stays as it is
-        torch.manual_seed(seed)
+    with seeded(seed):
         net = arch()
         if pretrained:
             load_pretrained(net, name, pretrained)

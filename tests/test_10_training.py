@@ -285,3 +285,25 @@ def test_one_picture_a_batch_is_refused_where_batchnorm_sees_single_values(n, bs
             refuse_single_picture(model, loader)
         with pytest.raises(ValueError, match="at least two"):
             run(model, points(n, bs))
+
+
+def test_dropout_follows_the_seed_and_the_epoch_and_not_the_global_random_state():
+    histories = []
+    for start in (1, 2):
+        model, data = nn.Sequential(linear(), nn.Dropout(0.5)), points()
+        torch.manual_seed(start)
+        state = torch.get_rng_state()
+        histories.append(run(model, data).losses)
+        assert torch.equal(state, torch.get_rng_state())
+    assert histories[0] == histories[1]
+
+
+def test_dropout_differs_from_epoch_to_epoch_and_from_seed_to_seed():
+    masks = []
+    model = nn.Sequential(nn.Dropout(0.5), linear())
+    model[0].register_forward_hook(lambda layer, args, out: masks.append(out == 0))
+    ones = [(torch.ones(2), torch.tensor(0))] * 40          # the same picture over and over
+    for seed in (1, 2):
+        run(model, DataBunch.create(ones, None, target=Categories(["a", "b"]), bs=40, seed=seed,
+                                    device=torch.device("cpu")))
+    assert all(not torch.equal(a, b) for i, a in enumerate(masks) for b in masks[:i])

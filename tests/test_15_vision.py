@@ -1,0 +1,124 @@
+import numpy
+from PIL import Image
+import pytest
+import torch
+from torch import nn
+
+from minifast.datablock import ImageList
+from minifast.databunch import DataBunch
+from minifast.files import save_tensors
+from minifast.resnet import resnet18
+from minifast.vision import cnn_learner
+
+
+class SmallNet(nn.Module):
+    """A net of torchvision's kind, quick enough for tests: 8 features, then a classifier."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8)
+        self.relu, self.pool = nn.ReLU(), nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(8, 1000)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.pool(self.relu(self.norm(self.conv(x)))).flatten(1))
+
+
+@pytest.fixture
+def data(tmp_path) -> DataBunch:
+    """24 pictures of 32 pixels: "bright" ones, of which the odd ones are "striped" too."""
+    rng = numpy.random.default_rng(0)
+    for i in range(24):
+        pixels = rng.integers(120, 250, (32, 32, 3), dtype=numpy.uint8)
+        pixels[::4] //= 1 + 4 * (i % 2)
+        Image.fromarray(pixels).save(tmp_path / f"{i:02}.png")
+    return (ImageList.from_folder(tmp_path).split_by_rand_pct(0.25)
+            .label_from_func(lambda file: ["bright", "striped"][:1 + int(file.stem) % 2])
+            .transform(size=32).databunch(bs=8, device=torch.device("cpu")))
+
+
+def test_the_model_is_a_body_and_a_head_in_three_groups(data):
+    learn = cnn_learner(data, SmallNet, pretrained=False, precision="float32")
+    assert [name for name, _ in learn.model.named_children()] == ["body", "head"]
+    assert [name for name, _ in learn.model.body.named_children()] == ["conv", "norm", "relu"]
+    assert learn.model.head[4].in_features == 16 and learn.model.head[8].out_features == 2
+    assert learn.groups[2] is learn.model.head
+    assert [layer for group in learn.groups[:2] for layer in group] == list(learn.model.body)
+
+
+def test_planets_groups_have_v1s_sizes(data):
+    learn = cnn_learner(data, resnet18, pretrained=False, precision="float32")
+    # REFERENCE 2.6 counts 17 classes in the last layer; two classes are 15 * 513 fewer.
+    assert learn.summary().split()[3::3] == ["0", "1", "2"]
+    assert learn.summary().split()[4::3] == ["683,072", "10,493,440", f"{536593 - 15 * 513:,}"]
+
+
+def test_without_pretrained_weights_everything_trains(data):
+    learn = cnn_learner(data, SmallNet, pretrained=False, precision="float32")
+    assert learn.frozen_to == 0 and all(p.requires_grad for p in learn.model.parameters())
+
+
+def test_with_pretrained_weights_the_body_has_them_and_is_frozen(data, tmp_path):
+    net = SmallNet()
+    file = save_tensors(tmp_path / "small.pth", net.state_dict())
+    learn = cnn_learner(data, SmallNet, pretrained=file, precision="float32")
+    assert learn.frozen_to == 2
+    assert torch.equal(learn.model.body.conv.weight, net.conv.weight)
+    assert not learn.model.body.conv.weight.requires_grad
+    assert learn.model.body.norm.weight.requires_grad
+
+
+def test_a_body_trained_here_can_be_the_start_of_another_model(data, tmp_path):
+    first = cnn_learner(data, SmallNet, pretrained=False, precision="float32", seed=1)
+    file = save_tensors(tmp_path / "body.pth", first.model.body.state_dict())
+    learn = cnn_learner(data, SmallNet, pretrained=file, precision="float32", seed=2)
+    assert torch.equal(learn.model.body.conv.weight, first.model.body.conv.weight)
+    assert not torch.equal(learn.model.head[4].weight, first.model.head[4].weight)
+
+
+def test_imagenet_weights_of_an_unknown_net_are_refused_by_its_name(data):
+    with pytest.raises(ValueError, match="ImageNet weights for 'SmallNet'"):
+        cnn_learner(data, SmallNet)
+
+
+def test_a_net_that_cannot_be_cut_is_refused_by_its_name(data):
+    def no_rows():
+        return nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+
+    with pytest.raises(ValueError, match="no_rows cannot be cut"):
+        cnn_learner(data, no_rows, pretrained=False)
+
+
+def test_the_seed_decides_the_first_weights_and_the_global_random_state_stays(data):
+    state = torch.get_rng_state()
+    heads = [cnn_learner(data, SmallNet, pretrained=False, seed=seed).model.head[4].weight
+             for seed in (1, 1, 2)]
+    assert torch.equal(heads[0], heads[1]) and not torch.equal(heads[0], heads[2])
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_knobs_reach_the_head_and_the_learner(data):
+    learn = cnn_learner(data, SmallNet, metrics=["fbeta"], pretrained=False, ps=0.2, wd=0.3,
+                        precision="float32")
+    assert [learn.model.head[i].p for i in (3, 7)] == [0.1, 0.2]
+    assert learn.wd == 0.3 and len(learn.metrics) == 1
+    assert learn.model[0].conv.weight.is_contiguous()
+    with pytest.raises(ValueError, match="precision 'half'"):
+        cnn_learner(data, SmallNet, pretrained=False, precision="half")
+
+
+def test_it_learns_what_a_child_could_tell(data):
+    learn = cnn_learner(data, SmallNet, metrics=["accuracy_thresh"], pretrained=False, ps=0.0)
+    learn.fit_one_cycle(30, 3e-2)
+    assert learn.recorder.epochs[-1]["accuracy_thresh"] == 1.0
+
+
+def test_the_same_seed_gives_the_same_losses_with_0_and_with_2_workers(tmp_path, data):
+    losses = []
+    for workers in (0, 2, 2):
+        again = DataBunch.create(data.train_ds, data.valid_ds, bs=8, num_workers=workers,
+                                 device=torch.device("cpu"))
+        learn = cnn_learner(again, SmallNet, pretrained=False)
+        learn.fit_one_cycle(2, 1e-2)
+        losses.append((learn.recorder.losses, learn.recorder.epochs[-1]["valid_loss"]))
+    assert losses[0] == losses[1] == losses[2]

@@ -1,0 +1,161 @@
+"""The lessons' own tools; the lessons themselves are run by CI, and here in their quickest form."""
+
+from collections import Counter
+import csv
+from dataclasses import dataclass
+import json
+from pathlib import Path
+import subprocess
+import sys
+from typing import Literal
+
+import numpy
+from PIL import Image
+import pytest
+
+LESSONS = Path(__file__).parents[1] / "lessons"
+sys.path.append(str(LESSONS))                       # lessons are scripts, not a package
+
+from sample_data import draw_tile, planet, planet_tags      # noqa: E402
+from settings import read_settings                          # noqa: E402
+
+
+@dataclass
+class Settings:
+    data: str = ""                                  # where the pictures are
+    sizes: tuple[int, ...] = (128, 256)             # small and big
+    lr: float = 1e-2                                # 100% of the rate
+    arch: Literal["big", "small"] = "big"           # the net
+    lr_low: float = 1e-5                            # first group
+    quick: bool = False                             # in seconds
+
+
+def presets(given: Settings) -> dict:
+    return {} if given.data else {"sizes": (64, 128), "arch": "small"}
+
+
+def settings_of(monkeypatch, *argv: str, program: str = "planet.py") -> Settings:
+    monkeypatch.setattr(sys, "argv", [program, *argv])
+    return read_settings(Settings, "A lesson.\n\nMore of it.", presets)
+
+
+def test_without_flags_the_presets_hold(monkeypatch):
+    assert settings_of(monkeypatch) == Settings(sizes=(64, 128), arch="small")
+
+
+def test_one_flag_changes_the_defaults_of_others(monkeypatch):
+    assert settings_of(monkeypatch, "--data", "x") == Settings(data="x")
+
+
+def test_what_is_said_wins_over_presets(monkeypatch):
+    given = settings_of(monkeypatch, "--sizes", "96", "192", "--lr-low", "1e-4", "--quick")
+    assert given == Settings(sizes=(96, 192), arch="small", lr_low=1e-4, quick=True)
+    assert not settings_of(monkeypatch, "--no-quick").quick
+
+
+@pytest.mark.parametrize("argv", [["--sise", "1"], ["--lr", "fast"], ["--sizes", "64"],
+                                  ["--arch", "huge"]])
+def test_wrong_flags_end_with_a_usage_message(monkeypatch, capsys, argv):
+    with pytest.raises(SystemExit):
+        settings_of(monkeypatch, *argv)
+    assert "usage: planet.py" in capsys.readouterr().err
+
+
+def test_help_is_the_comment_behind_each_field(monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        settings_of(monkeypatch, "--help")
+    shown = capsys.readouterr().out
+    assert "A lesson." in shown and "More of it" not in shown
+    for text in ("where the pictures are", "100% of the rate", "--lr-low", "{big,small}"):
+        assert text in shown
+
+
+@pytest.mark.parametrize("program", ["ipykernel_launcher.py", "colab_kernel_launcher.py"])
+def test_a_notebooks_own_arguments_are_left_alone(monkeypatch, program):
+    given = settings_of(monkeypatch, "-f", "kernel-1.json", program=program)
+    assert given == Settings(sizes=(64, 128), arch="small")
+
+
+def rows_of(folder: Path) -> dict[str, set[str]]:
+    with open(folder / "train_v2.csv", newline="") as file:
+        return {row["image_name"]: set(row["tags"].split()) for row in csv.DictReader(file)}
+
+
+def test_tiles_come_in_kaggles_layout(tmp_path):
+    rows = rows_of(planet(tmp_path / "tiles", n=6, size=40))
+    assert list(rows) == [f"train_{i}" for i in range(6)]
+    for name in rows:
+        with Image.open(tmp_path / "tiles" / "train-jpg" / f"{name}.jpg") as tile:
+            assert (tile.format, tile.mode, tile.size) == ("JPEG", "RGB", (40, 40))
+
+
+def test_every_tile_has_one_weather_and_cloudy_stands_alone(tmp_path):
+    weather = {"clear", "partly_cloudy", "haze", "cloudy"}
+    for tags in rows_of(planet(tmp_path / "tiles", n=200, size=32)).values():
+        assert len(tags & weather) == 1
+        assert "cloudy" not in tags or len(tags) == 1
+
+
+def test_tags_are_as_frequent_as_planets():
+    counts = Counter(tag for tags in planet_tags(1500, seed=0) for tag in tags)
+    # counted over the 40,479 rows of Planet's train_v2.csv
+    real = {"primary": .927, "clear": .702, "agriculture": .304, "road": .199, "water": .183,
+            "partly_cloudy": .179, "cultivation": .111, "habitation": .090, "haze": .067,
+            "cloudy": .052, "bare_ground": .021}
+    for tag, share in real.items():
+        assert counts[tag] / 1500 == pytest.approx(share, abs=0.015), tag
+
+
+def test_all_17_tags_occur():
+    assert len({tag for tags in planet_tags(40000, seed=0) for tag in tags}) == 17
+
+
+def test_a_tile_depends_on_its_number_and_the_seed_alone(tmp_path):
+    few, many, other = (planet(tmp_path / str(n), n=n, size=32, seed=seed)
+                        for n, seed in ((3, 1), (5, 1), (4, 2)))
+    tile = "train-jpg/train_2.jpg"
+    assert (few / tile).read_bytes() == (many / tile).read_bytes() != (other / tile).read_bytes()
+    assert list(rows_of(many).items())[:3] == list(rows_of(few).items())
+
+
+def test_a_drawn_set_is_used_again_and_nothing_else_is_overwritten(tmp_path):
+    folder = planet(tmp_path / "tiles", n=3, size=32)
+    (folder / "train-jpg" / "train_0.jpg").write_bytes(b"mark")
+    planet(folder, n=3, size=32)
+    assert (folder / "train-jpg" / "train_0.jpg").read_bytes() == b"mark"
+    with pytest.raises(ValueError, match="tiles.*another or delete"):
+        planet(folder, n=4, size=32)
+    (folder / "train_v2.csv").unlink()                      # as if the drawing had been stopped
+    planet(folder, n=3, size=32)
+    assert (folder / "train-jpg" / "train_0.jpg").read_bytes() != b"mark"
+
+
+@pytest.mark.parametrize("wrong", [{"n": 0}, {"size": 8}, {"seed": -1}, {"n": 2.5}])
+def test_impossible_sets_are_refused_before_anything_is_written(tmp_path, wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be a whole number"):
+        planet(tmp_path / "tiles", **wrong)
+    assert not (tmp_path / "tiles").exists()
+
+
+def test_a_cloudy_tile_is_brighter_and_greyer_than_the_forest():
+    forest, clouds = (draw_tile(tags, 64, numpy.random.default_rng(0)).astype(float)
+                      for tags in (["clear", "primary"], ["cloudy"]))
+    assert clouds.mean() > forest.mean() + 50
+    assert clouds.std(axis=2).mean() < forest.std(axis=2).mean()
+
+
+def test_the_planet_lesson_runs_and_its_table_is_in_results_json(tmp_path):
+    script = [sys.executable, str(LESSONS / "planet.py"), "--quick", "--tiles", "60", "--out",
+              str(tmp_path / "planet")]
+    done = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "planet" / "results.json").read_text())
+    assert [(stage["name"], stage["size"], stage["frozen"]) for stage in results["stages"]] == [
+        ("small, frozen", [32, 32], True), ("small, unfrozen", [32, 32], False),
+        ("big, frozen", [64, 64], True), ("big, unfrozen", [64, 64], False)]
+    for stage in results["stages"]:
+        assert f"{stage['metrics']['fbeta(thresh=0.2)']:.6f}" in done.stdout
+    assert results["baselines"]["no tag"]["fbeta(thresh=0.2)"] == 0
+    for name in ("batch", "losses", "rates", "metrics"):
+        with Image.open(tmp_path / "planet" / f"{name}.png") as picture:
+            assert picture.width >= 480
