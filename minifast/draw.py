@@ -33,7 +33,7 @@ def grid(pictures: list[Image.Image], captions: list[str], columns: int) -> Imag
                 for picture in pictures]
     wide, high = max(p.width for p in pictures), max(p.height for p in pictures)
     letters = floor(wide / font().getlength("n"))
-    texts = [wrap(caption, letters) for caption in captions]
+    texts = [wrap(caption.replace(";", "; "), letters) for caption in captions]
     step_x = wide + MARGIN
     step_y = high + LINE_HEIGHT * max(len(lines) for lines in texts) + MARGIN
     rows = ceil(len(pictures) / columns)

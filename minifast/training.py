@@ -1,7 +1,7 @@
-"""Training, from the inside out: one batch, one validation, then the loop over epochs.
+"""Training, from the inside out: one batch, one validation, one epoch, and the loop over epochs.
 
-The loop is one function, to be read from top to bottom. There are no callbacks: what you want
-changed, you change here.
+Each function calls those before it, and there are no callbacks: what you want done otherwise, you
+change here.
 """
 
 from collections.abc import Callable, Sequence
