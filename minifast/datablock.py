@@ -22,7 +22,7 @@ import torch
 from minifast import check
 from minifast.databunch import DataBunch
 from minifast.dataset import Categories, Dataset, Tags, target_for
-from minifast.images import METHODS
+from minifast.images import METHODS, check_size
 from minifast.listing import listed_files, picture_files, read_column
 from minifast.loader import Transform, as_pair
 from minifast.splits import by_folder, by_idx, by_rand_pct
@@ -148,8 +148,8 @@ class ImageList:
         method = method or ("squish" if isinstance(size, (tuple, list)) else "crop")
         check.one_of("method", method, METHODS)
         if size is not None:
-            size = (size, size) if isinstance(size, int) else tuple(int(side) for side in size)
-            check.between("size", min(size), 1)
+            size = (size, size) if isinstance(size, (int, float)) else tuple(size)
+            check_size(size)
         return replace(self, tfms=as_pair(tfms), size=size, method=method, reduced=reduced)
 
     def add_test_folder(self, folder: str) -> "ImageList":
@@ -178,6 +178,6 @@ class ImageList:
 
     def __getattr__(self, name: str):
         """Reached only by names that are not here: explain those that a DataBunch has."""
-        if not name.startswith("_") and hasattr(DataBunch, name):
+        if hasattr(DataBunch, name) or name in DataBunch.__dataclass_fields__:
             raise AttributeError(f"{name} belongs to a DataBunch: first call databunch()")
         raise AttributeError(f"an ImageList has no {name!r}")

@@ -46,7 +46,8 @@ class DataBunch:
         how = seed, num_workers, device
         for_training, for_validation = as_pair(tfms)
         valid_dl, test_dl = (None if dataset is None
-                             else Loader(dataset, val_bs or bs, False, *how, for_validation)
+                             else Loader(dataset, bs if val_bs is None else val_bs, False, *how,
+                                         for_validation)
                              for dataset in (valid_ds, test_ds))
         return cls(Loader(train_ds, bs, True, *how, for_training), valid_dl, test_dl,
                    target or getattr(train_ds, "target", None))

@@ -78,9 +78,14 @@ def target_for(labels: Sequence, files: Sequence[Path], train: Sequence[int],
 
     Classes come from all items and not from those for training alone (as in v1): so a rare tag does
     not vanish by the luck of the split. A warning names classes that no training item has.
-    Raises ValueError, naming the file, on an empty class, or one that is not in `classes`.
+    Raises ValueError, naming the file, on an empty class, one that is not in `classes`, or where
+    some labels are strings and others not.
     """
-    single = all(isinstance(label, str) for label in labels)
+    single = isinstance(labels[0], str)
+    for label, file in zip(labels, files):
+        if isinstance(label, str) != single:
+            raise ValueError(f"{file} has the label {label!r} and {files[0]} {labels[0]!r}; wanted "
+                             "strings (one class each) or lists of strings (tags), not both")
     tags = [{label} if single else set(label) for label in labels]
     classes = sorted(set().union(*tags)) if classes is None else list(classes)
     for label, file in zip(tags, files):

@@ -109,7 +109,8 @@ def ticks(values: list[float], log: bool) -> list[float]:
     unit = 10.0 ** floor(log10(spread))
     step = next(unit * part for part in (0.2, 0.5, 1.0, 2.0) if spread / (unit * part) <= 6)
     first = floor(low / step)
-    return [round(k * step, 12) for k in range(first, max(ceil(high / step), first + 1) + 1)]
+    last = max(ceil(high / step), first + 1)
+    return [float(f"{k * step:.12g}") for k in range(first, last + 1)]    # 0.3, not 0.30000000004
 
 
 def share(value: float, marks: list[float], log: bool) -> float:

@@ -42,11 +42,13 @@ def write_atomic(path: Path | str, content: bytes) -> Path:
 def save_tensors(path: Path | str, content: dict) -> Path:
     """Write a dict of tensors, plain values, lists and dicts to a file, atomically, with a digest.
 
-    torch.load(path, weights_only=True) reads the file too.
+    torch.load(path, weights_only=True) reads the file too. Raises ValueError, before anything is
+    written, where the content has something else in it, which could not be loaded again.
     """
     buffer = BytesIO()
     torch.save(content, buffer)
     body = buffer.getvalue()
+    unpickled(path, lambda: torch.load(BytesIO(body), "cpu", weights_only=True))
     return write_atomic(path, body + sha256(body).digest())
 
 
@@ -67,8 +69,14 @@ def load_tensors(path: Path | str) -> dict:
 
 
 def unpickled(path: Path | str, load: Callable[[], dict]) -> dict:
-    """load(), with torch's many kinds of complaint turned into a ValueError that names the file."""
+    """load(), with torch's many kinds of complaint turned into a ValueError that names the file.
+
+    Raises it too where what was loaded is no dict.
+    """
     try:
-        return load()
+        content = load()
     except (UnpicklingError, RuntimeError, EOFError, OSError, KeyError) as error:
         raise ValueError(f"{path} is no file of plain tensors: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, wanted a dict of tensors")
+    return content

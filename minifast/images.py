@@ -35,6 +35,9 @@ def open_image(path: Path | str, size: tuple[int, int] | None = None, method: st
     check.exists("picture", path, "check the folder and the suffix")
     if path.is_file() and path.stat().st_size == 0:
         raise ValueError(f"picture {path} is an empty file; download or copy it again")
+    if size is not None:
+        check_size(size)
+        check.one_of("method", method, METHODS)
     try:
         with Image.open(path) as picture:
             have = upright_size(picture)
@@ -61,6 +64,7 @@ def to_rgb(picture: Image.Image) -> Image.Image:
     """The picture in mode RGB. Integer modes (I, I;16) are taken as 16 bits; their upper 8 stay.
 
     Pillow's own conversion of those clips at 255, which turns nearly all of a 16-bit picture white.
+    Floats (F) are taken as 0..255, as Pillow does.
     """
     if picture.mode.startswith("I"):
         values = numpy.asarray(picture).astype(numpy.int64) >> 8
@@ -68,30 +72,36 @@ def to_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
+def check_size(size: tuple[int, int]) -> None:
+    """Raise ValueError unless a size is two whole numbers, (rows, columns), both at least 1."""
+    if len(size) != 2 or any(side != int(side) or side < 1 for side in size):
+        raise ValueError(f"size must be at least 1: whole numbers (rows, columns); got {size}")
+
+
 def scaled_size(have: tuple[int, int], size: tuple[int, int], method: str) -> tuple[int, int]:
     """(rows, columns) to which a picture is scaled before it is cut or padded to `size`.
 
     crop    both at least as large as wanted: ratio = min(rows / wanted rows, columns / wanted ...)
     pad     both at most as large as wanted:  ratio = max(...)
-            then each side becomes int(round(side / ratio)), rounding half to even
+            then each side becomes round(side / ratio), half to even, and at least 1
     squish  the wanted size itself: the shape may change
 
-    Raises ValueError on another method or a size below 1.
+    Raises ValueError on another method or size.
     Source: fastai v1, vision/image.py; (101, 67) to 32 is (48, 32) by crop and (32, 21) by pad.
     """
     check.one_of("method", method, METHODS)
-    check.between("size", min(size), 1)
+    check_size(size)
     if method == "squish":
         return size
     choose = min if method == "crop" else max
     ratio = choose(have[0] / size[0], have[1] / size[1])
-    return int(round(have[0] / ratio)), int(round(have[1] / ratio))
+    return max(1, round(have[0] / ratio)), max(1, round(have[1] / ratio))
 
 
 def resize(picture: Image.Image, size: tuple[int, int], method: str = "crop",
            window: tuple[float, float] = CENTRE,
            scaled: tuple[int, int] | None = None) -> Image.Image:
-    """The picture at `size` = (rows, columns): scaled with anti-aliasing, then padded, then cut.
+    """An RGB picture at `size` = (rows, columns): scaled with anti-aliasing, padded, then cut.
 
     method   crop: cover the size and cut what is over; pad: fit into it and mirror the border;
              squish: change the shape

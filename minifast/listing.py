@@ -60,7 +60,8 @@ def picture_files(folder: Path) -> tuple[Path, ...]:
     holds none.
     """
     check.exists("folder", folder, "check the path")
-    files = sorted(file for file in folder.rglob("*") if is_picture(file.relative_to(folder)))
+    files = sorted(file for file in folder.rglob("*")
+                   if is_picture(file.relative_to(folder)) and file.is_file())
     if not files:
         raise ValueError(f"folder {folder} holds no pictures; wanted files such as .jpg or .png")
     return tuple(files)

@@ -37,7 +37,8 @@ def denormalize(x: Tensor, stats: Stats) -> Tensor:
 
 def seed_of(*key: int) -> int:
     """One seed from several numbers, so that (1, 2) and (2, 1) have nothing in common."""
-    return int(numpy.random.SeedSequence(key).generate_state(1)[0])
+    # With the length, because numpy takes (1, 2) and (1, 2, 0) for the same.
+    return int(numpy.random.SeedSequence((len(key), *key)).generate_state(1)[0])
 
 
 def generator_for(*key: int) -> Generator:
@@ -55,7 +56,8 @@ class Loader:
                  is shorter than bs where more than one batch exists; else all in order
     seed, epoch  what the shuffling, the cuts and the transforms follow from; the epoch counts up
                  with each iteration, so the same loader made anew repeats itself
-    num_workers  processes that fetch items, 0 for none; the batches are the same
+    num_workers  processes that fetch items, 0 for none (as on platforms that do not fork, see
+                 device.fork_context); the batches are the same
     device       where the batches go
     tfms         (x, y, rng) -> (x, y) on a batch (n, 3, h, w) of floats 0..1, or None
     stats        what to normalize with, or None
@@ -102,13 +104,13 @@ class Loader:
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """The batches of any epoch, without counting it as one."""
+        context = fork_context() if self.num_workers else None      # refused without workers
         fetched = DataLoader(
-            self.dataset, batch_sampler=self.keys(epoch), num_workers=self.num_workers,
-            collate_fn=collate, pin_memory=self.device.type == "cuda",
+            self.dataset, batch_sampler=self.keys(epoch), collate_fn=collate,
+            num_workers=self.num_workers if context else 0, multiprocessing_context=context,
+            worker_init_fn=ignore_ctrl_c, pin_memory=self.device.type == "cuda",
             # torch asks the global random state for a seed otherwise: looking would leave a trace.
-            generator=generator_for(self.seed, epoch),
-            multiprocessing_context=fork_context() if self.num_workers else None,
-            worker_init_fn=ignore_ctrl_c)
+            generator=generator_for(self.seed, epoch))
         for number, (x, y) in enumerate(fetched):
             yield self.ready(x, y, generator_for(self.seed, epoch, number))
 
@@ -154,7 +156,7 @@ def as_pair(tfms: Transform | Sequence[Transform | None] | None) -> tuple[Transf
 
     Raises TypeError on anything else.
     """
-    pair = (tfms, None) if tfms is None or callable(tfms) else tuple(tfms)
+    pair = tuple(tfms) if isinstance(tfms, (tuple, list)) else (tfms, None)
     if len(pair) != 2 or not all(tfm is None or callable(tfm) for tfm in pair):
         raise TypeError("tfms must be a callable on a batch (x, y, rng) -> (x, y), or a pair of "
                         f"them for training and validation, got {tfms!r}")

@@ -148,7 +148,7 @@ def name_of(function: Metric) -> str:
 def score(function: Metric, logits: Tensor, targets: Tensor) -> Score:
     """The metric of one batch as a Score, also where a user's plain function returns a number.
 
-    A number, or a tensor with one value, is taken as a mean over the n pictures of the batch: so
+    A number, or a 0-dim tensor, is taken as a mean over the n pictures of the batch: so
     it weighs n. That is exact for means over pictures, and what v1 does for all metrics.
     Raises TypeError, naming the metric, on anything else.
     """
@@ -157,5 +157,5 @@ def score(function: Metric, logits: Tensor, targets: Tensor) -> Score:
         return result
     if isinstance(result, (int, float)) or getattr(result, "ndim", None) == 0:
         return Score(result * len(targets), len(targets))
-    raise TypeError(f"metric {name_of(function)} must return a Score, a number or a tensor of one "
-                    f"value, got {result!r}")
+    raise TypeError(f"metric {name_of(function)} must return a Score, a number or a 0-dim tensor, "
+                    f"got {result!r}")

@@ -1,0 +1,308 @@
+from functools import partial
+from math import isnan
+
+import numpy
+import pytest
+import torch
+
+from minifast import metrics
+from minifast.metrics import (METRICS, Score, accuracy, accuracy_thresh, fbeta, metric, name_of,
+                              register, score)
+
+# Three pictures, four tags. The probabilities are about
+#   .88 .27 .12 .50      at .2 said: yes yes no  yes     at .5: yes no  no  no
+#   .05 .73 .62 .23                  no  yes yes yes            no  yes yes no
+#   .01 .01 .01 .01                  no  no  no  no             no  no  no  no
+LOGITS = torch.tensor([[2, -1, -2, 0], [-3, 1, .5, -1.2], [-5, -5, -5, -5]])
+TAGS = torch.tensor([[1., 0, 0, 1], [0, 1, 0, 1], [0, 0, 1, 0]])
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    """A copy of the registry, so that a test leaves nothing in it."""
+    monkeypatch.setattr(metrics, "METRICS", dict(METRICS))
+    return metrics.METRICS
+
+
+def seven_pictures() -> tuple[torch.Tensor, torch.Tensor]:
+    rng = torch.Generator().manual_seed(3)
+    return (torch.randn(7, 5, generator=rng),
+            (torch.rand(7, 5, generator=rng) < 0.4).float())
+
+
+def over_batches(function, logits, targets, size: int) -> float:
+    batches = zip(logits.split(size), targets.split(size))
+    scores = [score(function, *batch) for batch in batches]
+    return float(sum(scores[1:], start=scores[0]))
+
+
+# Score
+
+def test_a_score_is_hits_over_out_of():
+    assert float(Score(3, 4)) == 0.75
+    assert float(Score(torch.tensor(3), torch.tensor(4))) == 0.75
+
+
+def test_a_score_is_divided_in_double_precision():
+    for share in (Score(1, 3), Score(0.1, 0.3), Score(torch.tensor(1), torch.tensor(3))):
+        assert float(share) == pytest.approx(1 / 3, abs=1e-15)
+
+
+def test_scores_add_hits_to_hits_and_out_of_to_out_of():
+    total = Score(1, 2) + Score(3, 8)
+    assert (total.hits, total.out_of) == (4, 10)
+
+
+def test_a_per_class_score_is_the_mean_over_the_classes_that_occur():
+    # 1/2 and 3/4; the class between has no pixel, and counts neither as 0 nor as 1
+    per_class = Score(torch.tensor([1, 0, 3]), torch.tensor([2, 0, 4]))
+    assert float(per_class) == 0.625
+
+
+def test_per_class_scores_add_class_by_class_before_they_are_divided():
+    # (1 + 1) / (2 + 6) = .25 and (0 + 3) / (0 + 4) = .75
+    total = (Score(torch.tensor([1, 0]), torch.tensor([2, 0]))
+             + Score(torch.tensor([1, 3]), torch.tensor([6, 4])))
+    assert float(total) == 0.5
+
+
+def test_where_nothing_occurs_a_score_is_not_a_number():
+    assert isnan(float(Score(0, 0)))
+    assert isnan(float(Score(torch.zeros(3), torch.zeros(3))))
+
+
+# The metrics
+
+def test_accuracy_counts_the_pictures_whose_largest_logit_is_the_right_one():
+    logits = torch.tensor([[1., 3, 2], [0, -1, -2], [5, 4, 6], [-3, -1, -2]])   # 1, 0, 2, 1
+    right = accuracy(logits, torch.tensor([1, 0, 0, 1]))
+    assert (int(right.hits), right.out_of) == (3, 4)
+
+
+def test_accuracy_refuses_another_number_of_targets():
+    with pytest.raises(ValueError, match=r"accuracy needs .* answers \(3,\), targets \(2,\)"):
+        accuracy(LOGITS, torch.tensor([0, 1]))
+
+
+def test_accuracy_thresh_at_the_golden_numbers():
+    # at .2 each picture has one wrong cell, 9 of 12; at .5 the second has two, 8 of 12
+    assert float(accuracy_thresh(LOGITS, TAGS, thresh=0.2)) == pytest.approx(0.75)
+    assert float(accuracy_thresh(LOGITS, TAGS, thresh=0.5)) == pytest.approx(0.6666667)
+
+
+def test_accuracy_thresh_counts_cells():
+    right = accuracy_thresh(LOGITS, TAGS, thresh=0.2)
+    assert (int(right.hits), right.out_of) == (9, 12)
+
+
+def test_accuracy_thresh_takes_one_half_unless_told_otherwise():
+    probabilities, yes = torch.tensor([[0.49, 0.51]]), torch.ones(1, 2)
+    assert float(accuracy_thresh(probabilities, yes, sigmoid=False)) == 0.5
+    assert float(accuracy_thresh(torch.tensor([[-0.04, 0.04]]), yes)) == 0.5
+
+
+def test_fbeta_at_the_golden_numbers():
+    # At .2 two pictures have 2 hits of 3 said and 2 true: precision 2/3, recall 1,
+    # F2 = 5 (2/3) / (4 (2/3) + 1) = 10/11, F1 = 4/5; the third has 0: 20/33 and 8/15.
+    assert float(fbeta(LOGITS, TAGS, thresh=0.2)) == pytest.approx(0.6060606, abs=1e-7)
+    assert float(fbeta(LOGITS, TAGS, thresh=0.2, beta=1)) == pytest.approx(0.5333333, abs=1e-7)
+    # At .5: precision 1, recall 1/2, F2 = 5/9; precision 1/2, recall 1/2, F2 = 1/2; 0.
+    assert float(fbeta(LOGITS, TAGS, thresh=0.5)) == pytest.approx(0.3518519, abs=1e-7)
+
+
+def test_fbeta_takes_the_lessons_threshold_and_beta_2_unless_told_otherwise():
+    assert float(fbeta(LOGITS, TAGS)) == pytest.approx(0.6060606, abs=1e-7)
+
+
+def test_fbeta_is_out_of_pictures():
+    assert fbeta(LOGITS, TAGS).out_of == 3
+
+
+def test_the_sigmoid_taken_twice_gives_another_number():
+    assert float(fbeta(LOGITS.sigmoid(), TAGS)) == pytest.approx(0.7638889, abs=1e-7)
+
+
+@pytest.mark.parametrize("function", [accuracy_thresh, fbeta])
+def test_probabilities_without_sigmoid_give_what_logits_give_with_it(function):
+    for thresh in (0.2, 0.5):
+        as_probabilities = function(LOGITS.sigmoid(), TAGS, thresh=thresh, sigmoid=False)
+        assert float(as_probabilities) == float(function(LOGITS, TAGS, thresh=thresh))
+
+
+@pytest.mark.parametrize("function", [accuracy_thresh, fbeta])
+def test_exactly_at_the_threshold_the_answer_is_no(function):
+    one_tag = torch.ones(1, 1)
+    for at_threshold in (0.25, 0.5):
+        probability = torch.tensor([[at_threshold]])
+        assert float(function(probability, one_tag, thresh=at_threshold, sigmoid=False)) == 0
+        assert float(function(probability, one_tag, thresh=at_threshold - 0.01,
+                              sigmoid=False)) == pytest.approx(1)
+
+
+def test_pictures_without_a_hit_give_an_fbeta_of_0():
+    yes, no = torch.full((1, 3), 9.0), torch.full((1, 3), -9.0)
+    assert float(fbeta(no, torch.zeros(1, 3))) == 0              # nothing said, nothing true
+    assert float(fbeta(yes, torch.zeros(1, 3))) == 0             # nothing true
+    assert float(fbeta(no, torch.ones(1, 3))) == 0               # nothing said
+
+
+def test_eps_stands_in_each_of_the_three_divisors():
+    # 1 hit, 1 said, 2 true; eps = 1: precision 1/2, recall 1/3,
+    # F2 = 5 (1/2) (1/3) / (4 (1/2) + 1/3 + 1) = (5/6) / (10/3) = 1/4
+    logits, tags = torch.tensor([[9., -9, -9]]), torch.tensor([[1., 1, 0]])
+    assert float(fbeta(logits, tags, eps=1)) == pytest.approx(0.25)
+
+
+def test_eps_is_a_billionth_unless_told_otherwise():
+    # all right: precision and recall 1 / (1 + eps), F2 = 1 - 1.2 eps + ...
+    f = float(fbeta(torch.tensor([[9.]]), torch.ones(1, 1)))
+    assert 1 - f == pytest.approx(1.2e-9, rel=1e-3)
+
+
+def test_fbeta_is_summed_in_double_precision():
+    # 10/11 in float32 is wrong by 2e-8; epochs of thousands of pictures would add that up
+    assert float(fbeta(LOGITS[:1], TAGS[:1], eps=0)) == pytest.approx(10 / 11, abs=1e-12)
+
+
+@pytest.mark.parametrize("function", [accuracy_thresh, fbeta])
+def test_tag_metrics_refuse_targets_of_another_shape(function):
+    wanted = rf"{function.__name__} needs .* logits \(3, 4\), targets \(3, 3\)"
+    with pytest.raises(ValueError, match=wanted):
+        function(LOGITS, TAGS[:, :3])
+
+
+@pytest.mark.parametrize("size", range(1, 8))
+def test_batches_of_any_size_give_the_same_fbeta(size):
+    logits, tags = seven_pictures()
+    said, true = (logits.sigmoid() > 0.2).numpy(), tags.bool().numpy()
+    hits = (said & true).sum(1)
+    wanted = numpy.mean(5 * hits / (4 * true.sum(1) + said.sum(1)))   # the same F2, by counts
+    assert over_batches(fbeta, logits, tags, size) == pytest.approx(wanted, abs=1e-8)
+
+
+@pytest.mark.parametrize("size", range(1, 8))
+def test_batches_of_any_size_give_the_same_accuracies(size):
+    logits, tags = seven_pictures()
+    wanted = ((logits > 0).numpy() == tags.bool().numpy()).mean()
+    assert over_batches(accuracy_thresh, logits, tags, size) == pytest.approx(wanted, abs=1e-12)
+    classes = torch.tensor([0, 1, 2, 3, 4, 0, 1])
+    wanted = (logits.numpy().argmax(1) == classes.numpy()).mean()
+    assert over_batches(accuracy, logits, classes, size) == pytest.approx(wanted, abs=1e-12)
+
+
+# The registry
+
+def test_the_lessons_metrics_are_found_by_name():
+    assert metric("accuracy") is accuracy
+    assert metric("accuracy_thresh") is accuracy_thresh
+    assert metric("fbeta") is fbeta
+
+
+def test_a_metric_by_name_can_have_its_knobs_preset():
+    assert float(metric("fbeta", thresh=0.5)(LOGITS, TAGS)) == pytest.approx(0.3518519)
+    assert float(metric("fbeta", thresh=0.2, beta=1)(LOGITS, TAGS)) == pytest.approx(0.5333333)
+
+
+def test_a_registered_partial_is_found_as_it_is(registry):
+    acc_02 = partial(accuracy_thresh, thresh=0.2)
+    register("acc_02", acc_02)
+    assert metric("acc_02") is acc_02
+
+
+def test_a_registered_partial_keeps_its_knobs_and_takes_more(registry):
+    register("f_half", partial(fbeta, thresh=0.5))
+    assert float(metric("f_half", beta=2)(LOGITS, TAGS)) == pytest.approx(0.3518519)
+
+
+def test_a_name_registered_again_is_replaced(registry):
+    register("mine", accuracy)
+    register("mine", fbeta)
+    assert metric("mine") is fbeta
+
+
+def test_what_cannot_be_called_is_not_registered(registry):
+    with pytest.raises(TypeError, match="metric 'f2' must be a function or a partial, got 0.9"):
+        register("f2", 0.9)
+    assert "f2" not in registry
+
+
+def test_an_unknown_metric_is_refused_with_the_nearest_name():
+    with pytest.raises(ValueError, match="no metric 'f_beta'; did you mean 'fbeta'?"):
+        metric("f_beta")
+
+
+def test_unknown_knobs_are_refused_with_those_that_there_are():
+    wanted = "metric 'fbeta' has no alpha, tresh; it takes: logits, targets, thresh, beta, eps"
+    with pytest.raises(TypeError, match=wanted):
+        metric("fbeta", tresh=0.2, alpha=1, beta=1)
+
+
+# Names
+
+class Always:
+    def __call__(self, logits, targets):
+        return 1.0
+
+
+def exact_match(logits, targets, thresh=0.5):
+    """A user's metric: share of pictures with no wrong tag, as a 0-dim tensor."""
+    return ((logits.sigmoid() > thresh) == targets.bool()).all(dim=1).float().mean()
+
+
+def test_a_function_goes_by_its_name():
+    assert name_of(fbeta) == "fbeta"
+
+
+def test_a_partial_shows_its_knobs():
+    assert name_of(partial(accuracy_thresh, thresh=0.2)) == "accuracy_thresh(thresh=0.2)"
+    assert name_of(partial(fbeta, beta=1, eps=0.5)) == "fbeta(beta=1, eps=0.5)"
+
+
+def test_a_partial_of_a_partial_shows_the_knobs_of_both():
+    assert name_of(partial(partial(fbeta, thresh=0.2), beta=1)) == "fbeta(thresh=0.2, beta=1)"
+
+
+def test_a_partial_shows_positional_arguments_and_texts_as_they_are_written():
+    assert name_of(partial(pow, 2, exp=3)) == "pow(2, exp=3)"
+    assert name_of(partial(print, "a", end="b")) == "print('a', end='b')"
+
+
+def test_an_object_that_can_be_called_goes_by_its_class():
+    assert name_of(Always()) == "Always"
+    assert name_of(partial(Always(), 7)) == "Always(7)"
+
+
+# A user's plain function
+
+def test_a_score_is_handed_on_as_it_is():
+    ours = Score(2, 5)
+    assert score(lambda logits, targets: ours, LOGITS, TAGS) is ours
+
+
+def test_the_metric_is_given_logits_first_and_targets_second():
+    assert float(score(lambda logits, targets: logits.sum(), LOGITS, TAGS)) == pytest.approx(-23.7)
+    assert float(score(lambda logits, targets: targets.sum(), LOGITS, TAGS)) == 5
+
+
+@pytest.mark.parametrize("value", [0.5, 1, torch.tensor(0.5)])
+def test_a_plain_number_or_a_tensor_of_one_value_weighs_as_many_as_there_are_pictures(value):
+    plain = score(lambda logits, targets: value, LOGITS, TAGS)
+    assert (float(plain.hits), plain.out_of) == (3 * float(value), 3)
+
+
+@pytest.mark.parametrize("size", range(1, 8))
+def test_a_users_mean_over_pictures_is_exact_for_every_batch_size(size):
+    logits, tags = seven_pictures()
+    tags[:3] = (logits[:3] > 0).float()                          # three pictures without a fault
+    wanted = sum(bool((row > 0).eq(tag.bool()).all()) for row, tag in zip(logits, tags)) / 7
+    assert over_batches(exact_match, logits, tags, size) == pytest.approx(wanted, abs=1e-7)
+
+
+@pytest.mark.parametrize("wrong", [None, "0.5", [0.5], torch.tensor([0.5, 0.5])])
+def test_anything_else_is_refused_with_the_name_of_the_metric(wrong):
+    def my_metric(logits, targets, knob):
+        return wrong
+
+    refusal = r"metric my_metric\(knob=1\) must return a Score, a number or a 0-dim tensor"
+    with pytest.raises(TypeError, match=refusal):
+        score(partial(my_metric, knob=1), LOGITS, TAGS)

@@ -1,0 +1,411 @@
+from pathlib import Path
+import re
+
+import numpy
+from PIL import ExifTags, Image, JpegImagePlugin
+import pytest
+import torch
+
+from minifast.images import (open_image, resize, scaled_size, to_pil, to_rgb, to_tensor,
+                             upright_size)
+
+RED, ORANGE = (255, 0, 0), (200, 100, 50)
+ORANGE_IN_GREY = (124, 124, 124)         # .299 * 200 + .587 * 100 + .114 * 50 = 124.2
+
+
+def saved(picture: Image.Image, path: Path, orientation: int | None = None, **options) -> Path:
+    exif = Image.Exif()
+    if orientation:
+        exif[ExifTags.Base.Orientation] = orientation
+    picture.save(path, exif=exif, **options) if orientation else picture.save(path, **options)
+    return path
+
+
+def from_array(values: list | numpy.ndarray) -> Image.Image:
+    """A grey picture (h, w), in RGB."""
+    return Image.fromarray(numpy.array(values, dtype=numpy.uint8)).convert("RGB")
+
+
+def grey(picture: Image.Image) -> list:
+    return numpy.array(picture)[:, :, 0].tolist()
+
+
+@pytest.fixture
+def decoded(monkeypatch) -> set[tuple[int, int]]:
+    """Fills with the sizes (width, height) at which JPEG files are decoded."""
+    sizes, load = set(), JpegImagePlugin.JpegImageFile.load
+
+    def noted(picture):
+        result = load(picture)
+        sizes.add(picture.size)
+        return result
+
+    monkeypatch.setattr(JpegImagePlugin.JpegImageFile, "load", noted)
+    return sizes
+
+
+# Any file becomes RGB
+
+@pytest.mark.parametrize("mode, name, wanted", [
+    ("L", "a.png", ORANGE_IN_GREY), ("L", "a.jpg", ORANGE_IN_GREY), ("LA", "a.png", ORANGE_IN_GREY),
+    ("P", "a.png", (204, 102, 51)), ("P", "a.gif", (204, 102, 51)), ("P", "a.bmp", (204, 102, 51)),
+    ("RGB", "a.png", ORANGE), ("RGB", "a.bmp", ORANGE), ("RGB", "a.jpg", ORANGE),
+    ("RGB", "a.ppm", ORANGE), ("RGBA", "a.png", ORANGE), ("RGBA", "a.tif", ORANGE),
+    ("CMYK", "a.jpg", ORANGE), ("CMYK", "a.tif", ORANGE), ("YCbCr", "a.jpg", ORANGE),
+    ("YCbCr", "a.tif", ORANGE), ("LAB", "a.tif", ORANGE), ("F", "a.tif", ORANGE_IN_GREY)])
+def test_a_file_of_any_mode_becomes_rgb(tmp_path, mode, name, wanted):
+    # 204, 102, 51 is the nearest colour of Pillow's fixed palette; JPEG loses a little
+    picture = Image.new("RGB", (3, 2), ORANGE).convert(mode)
+    pixels = open_image(saved(picture, tmp_path / name))
+    assert (pixels.dtype, tuple(pixels.shape)) == (torch.uint8, (3, 2, 3))
+    assert pixels[:, 1, 2].tolist() == pytest.approx(wanted, abs=2)
+
+
+def test_a_file_of_single_bits_becomes_black_and_white(tmp_path):
+    picture = Image.new("1", (3, 2))
+    picture.putpixel((2, 1), 1)
+    pixels = open_image(saved(picture, tmp_path / "a.png"))
+    assert pixels.tolist() == [[[0, 0, 0], [0, 0, 255]]] * 3
+
+
+@pytest.mark.parametrize("kind, name", [(numpy.uint16, "a.png"), (numpy.uint16, "a.tif"),
+                                        (numpy.int32, "a.tif")])
+def test_a_picture_of_16_bits_keeps_its_upper_8_and_does_not_turn_white(tmp_path, kind, name):
+    # 256 = 1 * 256, 32768 = 128 * 256, 65535 = 255 * 256 + 255
+    picture = Image.fromarray(numpy.array([[0, 255, 256, 32768, 65535]], dtype=kind))
+    pixels = open_image(saved(picture, tmp_path / name))
+    assert pixels.tolist() == [[[0, 0, 1, 128, 255]]] * 3
+
+
+def test_to_rgb_clips_what_lies_outside_16_bits():
+    picture = Image.fromarray(numpy.array([[-70000, -1, 512, 70000]], dtype=numpy.int32))
+    assert grey(to_rgb(picture)) == [[0, 0, 2, 255]]
+
+
+def test_a_path_may_be_a_string_and_pixels_come_as_channel_row_column(tmp_path):
+    picture = Image.new("RGB", (3, 2))
+    picture.putpixel((2, 0), (10, 20, 30))                       # column 2, row 0
+    pixels = open_image(str(saved(picture, tmp_path / "a.png")))
+    assert pixels[:, 0, 2].tolist() == [10, 20, 30]
+    assert int(pixels.sum()) == 60
+
+
+# EXIF orientation
+
+# where the top left corner of the file belongs, and whether rows and columns are swapped
+ORIENTATIONS = {1: ("top left", False), 2: ("top right", False), 3: ("bottom right", False),
+                4: ("bottom left", False), 5: ("top left", True), 6: ("top right", True),
+                7: ("bottom right", True), 8: ("bottom left", True)}
+
+
+def lit_corner(pixels: torch.Tensor) -> str:
+    """The quarter of the picture that is the brightest."""
+    row, column = divmod(int(pixels.float().mean(0).argmax()), pixels.shape[2])
+    return (("top " if row < pixels.shape[1] / 2 else "bottom ")
+            + ("left" if column < pixels.shape[2] / 2 else "right"))
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_a_picture_is_turned_as_its_camera_says(tmp_path, orientation):
+    picture = Image.new("RGB", (5, 3))
+    picture.putpixel((0, 0), RED)
+    pixels = open_image(saved(picture, tmp_path / "a.png", orientation))
+    corner, turned = ORIENTATIONS[orientation]
+    assert tuple(pixels.shape) == ((3, 5, 3) if turned else (3, 3, 5))
+    assert lit_corner(pixels) == corner
+    assert int(pixels.sum()) == 255
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_upright_size_is_read_from_the_header(tmp_path, orientation):
+    path = saved(Image.new("RGB", (5, 3)), tmp_path / "a.png", orientation)
+    with Image.open(path) as picture:
+        assert upright_size(picture) == ((5, 3) if ORIENTATIONS[orientation][1] else (3, 5))
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_a_turned_jpeg_can_be_decoded_at_reduced_scale_to_a_size_that_is_not_square(
+        tmp_path, decoded, orientation):
+    picture = Image.new("RGB", (128, 64))
+    picture.paste(RED, (0, 0, 64, 32))
+    path = saved(picture, tmp_path / "a.jpg", orientation, quality=95)
+    corner, turned = ORIENTATIONS[orientation]
+    pixels = open_image(path, (32, 16) if turned else (16, 32))
+    assert decoded == {(32, 16)}                                 # a quarter: as wanted, unturned
+    assert lit_corner(pixels) == corner
+    lit = (pixels[0] > 127).float()
+    assert float(lit.mean()) == pytest.approx(1 / 4, abs=0.05)
+
+
+def test_a_turned_jpeg_is_not_decoded_smaller_than_wanted(tmp_path, decoded):
+    # upright it has 128 rows and 64 columns, of which 16 and 32 are wanted: only 1/2 will do
+    path = saved(Image.new("RGB", (128, 64)), tmp_path / "a.jpg", 6)
+    open_image(path, (16, 32), "squish")
+    assert decoded == {(64, 32)}
+
+
+# The size before cutting
+
+def test_scaled_size_rounds_as_version_1_does():
+    assert scaled_size((101, 67), (32, 32), "crop") == (48, 32)  # 101 / 2.09375 = 48.2
+    assert scaled_size((101, 67), (32, 32), "pad") == (32, 21)   # 67 / 3.15625 = 21.2
+    assert scaled_size((101, 67), (32, 32), "squish") == (32, 32)
+
+
+def test_scaled_size_by_hand_for_a_wide_picture_and_sizes_that_are_not_square():
+    assert scaled_size((100, 200), (50, 50), "crop") == (50, 100)
+    assert scaled_size((100, 200), (50, 50), "pad") == (25, 50)
+    assert scaled_size((100, 200), (50, 20), "crop") == (50, 100)      # ratios 2 and 10
+    assert scaled_size((100, 200), (50, 20), "pad") == (10, 20)
+    assert scaled_size((100, 200), (10, 20), "squish") == (10, 20)
+    assert scaled_size((10, 20), (40, 40), "crop") == (40, 80)         # enlarged
+
+
+def test_a_half_is_rounded_to_the_even_number():
+    assert scaled_size((5, 10), (5, 5), "pad") == (2, 5)               # 2.5
+    assert scaled_size((7, 14), (7, 7), "pad") == (4, 7)               # 3.5
+
+
+def test_padding_leaves_at_least_one_row_and_column_of_a_very_long_picture():
+    assert scaled_size((1, 100), (32, 32), "pad") == (1, 32)
+    assert scaled_size((100, 1), (32, 32), "pad") == (32, 1)
+
+
+def test_an_unknown_method_is_refused():
+    with pytest.raises(ValueError, match="no method 'sqish'; did you mean 'squish'?"):
+        scaled_size((10, 10), (5, 5), "sqish")
+
+
+@pytest.mark.parametrize("size", [(0, 8), (8, 0), (8, -1), (8,), (8, 8, 3), (8.5, 8)])
+def test_a_size_below_1_is_refused(size):
+    with pytest.raises(ValueError, match=f"size must be at least 1.*got {re.escape(str(size))}"):
+        scaled_size((10, 10), size, "crop")
+
+
+def test_a_size_of_1_is_allowed():
+    assert scaled_size((10, 10), (1, 1), "crop") == (1, 1)
+
+
+# Crop, pad, squish
+
+TALL = from_array([[10 * row + column for column in range(5)] for row in range(8)])
+
+
+def rows_of(picture: Image.Image) -> list[int]:
+    return [row[0] // 10 for row in grey(picture)]
+
+
+@pytest.mark.parametrize("share, first", [(0, 0), (0.24, 0), (0.25, 1), (0.5, 2), (1, 3)])
+def test_the_window_begins_where_the_formula_says(share, first):
+    # 8 rows, 5 wanted: int((8 - 5 + 1) * share), and share 1 is the last place, not one beyond
+    cut = resize(TALL, (5, 5), window=(share, 0.5))
+    assert cut.size == (5, 5)
+    assert rows_of(cut) == list(range(first, first + 5))
+    on_its_side = resize(TALL.transpose(Image.TRANSPOSE), (5, 5), window=(0.5, share))
+    assert rows_of(on_its_side.transpose(Image.TRANSPOSE)) == list(range(first, first + 5))
+
+
+def test_a_picture_is_cropped_in_the_centre_unless_told_otherwise():
+    assert rows_of(resize(TALL, (5, 5))) == [2, 3, 4, 5, 6]
+    on_its_side = resize(TALL.transpose(Image.TRANSPOSE), (5, 5))
+    assert rows_of(on_its_side.transpose(Image.TRANSPOSE)) == [2, 3, 4, 5, 6]
+    # 7 rows of 8: int((8 - 7 + 1) * .5) = 1
+    assert rows_of(resize(TALL, (7, 5))) == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_picture_of_the_wanted_size_stays_as_it_is():
+    for method in ("crop", "pad", "squish"):
+        assert grey(resize(TALL, (8, 5), method)) == grey(TALL)
+
+
+def test_padding_mirrors_the_border_without_repeating_the_edge():
+    # 3 rows, 5 wanted: (5 - 3 + 1) // 2 = 1 on both sides
+    three = from_array([[10] * 5, [20] * 5, [30] * 5])
+    for window in [(0.5, 0.5), (0, 0), (1, 1)]:                  # nothing is left over to choose
+        padded = resize(three, (5, 5), "pad", window)
+        assert [row[0] for row in grey(padded)] == [20, 10, 20, 30, 20]
+    sides = resize(three.transpose(Image.TRANSPOSE), (5, 5), "pad")
+    assert grey(sides)[0] == [20, 10, 20, 30, 20]
+
+
+def test_an_odd_padding_is_cut_by_the_window():
+    # 5 rows, 8 wanted: (8 - 5 + 1) // 2 = 2 on both sides make 9; int((9 - 8 + 1) * share)
+    five = from_array([[10 * row] * 8 for row in range(5)])
+    assert rows_of(resize(five, (8, 8), "pad")) == [1, 0, 1, 2, 3, 4, 3, 2]
+    assert rows_of(resize(five, (8, 8), "pad", window=(0, 1))) == [2, 1, 0, 1, 2, 3, 4, 3]
+    assert rows_of(resize(five, (8, 8), "pad", window=(1, 0))) == [1, 0, 1, 2, 3, 4, 3, 2]
+
+
+def test_a_picture_smaller_than_its_padding_is_mirrored_again_and_again():
+    stripes = from_array([[10] * 40, [20] * 40])
+    padded = resize(stripes, (32, 32), "pad")
+    assert padded.size == (32, 32)
+    column = [row[0] for row in grey(padded)]
+    assert column in ([10, 20] * 16, [20, 10] * 16)
+
+
+def test_squish_changes_the_shape_and_cuts_nothing():
+    quarters = Image.new("RGB", (40, 20))
+    quarters.paste(RED, (30, 10, 40, 20))
+    pixels = numpy.array(resize(quarters, (20, 20), "squish"))[:, :, 0]
+    assert pixels.shape == (20, 20)                              # red from row 10 and column 15 on
+    assert (pixels[11:, 16:] == 255).all()
+    assert (pixels[:9] == 0).all() and (pixels[:, :14] == 0).all()
+
+
+def test_shrinking_averages_so_that_a_fine_checkerboard_becomes_grey(tmp_path):
+    board = from_array(numpy.indices((64, 64)).sum(axis=0) % 2 * 255)
+    for size in (16, 32):
+        small = numpy.array(resize(board, (size, size)))[2:-2, 2:-2].astype(int)
+        assert abs(small - 127).max() <= 3
+    small = open_image(saved(board, tmp_path / "a.png"), (16, 16))[:, 2:-2, 2:-2].int()
+    assert (small - 127).abs().max() <= 3
+
+
+def test_enlarging_is_bilinear():
+    # two pixels to four: their centres lie at 1 and 3; at .5, 1.5, 2.5, 3.5 are 0 1/4 3/4 1
+    wide = resize(from_array([[0, 100], [0, 100]]), (2, 4), "squish")
+    assert grey(wide) == [[0, 25, 75, 100]] * 2
+
+
+def test_resize_takes_the_callers_scale_where_it_is_given():
+    assert rows_of(resize(TALL, (5, 5), window=(1, 0), scaled=(8, 5))) == [3, 4, 5, 6, 7]
+    half = TALL.resize((5, 4))                                   # as a reduced JPEG would come
+    assert grey(resize(half, (8, 5), scaled=(8, 5))) == grey(half.resize((5, 8), Image.BILINEAR))
+
+
+# Files at a size
+
+@pytest.mark.parametrize("method", ["crop", "pad", "squish"])
+def test_a_file_opens_at_the_wanted_rows_and_columns(tmp_path, method):
+    path = saved(Image.new("RGB", (50, 30), ORANGE), tmp_path / "a.png")
+    pixels = open_image(path, (20, 24), method)
+    assert (pixels.dtype, tuple(pixels.shape)) == (torch.uint8, (3, 20, 24))
+    assert (pixels == torch.tensor(ORANGE)[:, None, None]).all()
+
+
+def test_a_file_is_cropped_in_the_centre_unless_told_otherwise(tmp_path):
+    path = saved(TALL, tmp_path / "a.png")
+    assert rows_of(to_pil(open_image(path, (5, 5)))) == [2, 3, 4, 5, 6]
+    assert rows_of(to_pil(open_image(path, (5, 5), window=(1, 0)))) == [3, 4, 5, 6, 7]
+    assert rows_of(to_pil(open_image(path, (5, 5), "squish"))) != [2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("size, method, wanted", [
+    ((120, 128), "squish", (128, 120)),                          # just half of 240 x 256
+    ((121, 128), "squish", (256, 240)),                          # one row more than half
+    ((120, 129), "squish", (256, 240)),
+    ((60, 60), "crop", (64, 60)),
+    ((64, 64), "pad", (64, 60)),
+    ((30, 20), "crop", (32, 30)),
+    (None, "crop", (256, 240))])
+def test_a_jpeg_is_decoded_at_reduced_scale_where_that_is_still_enough(tmp_path, decoded, size,
+                                                                       method, wanted):
+    open_image(saved(Image.new("RGB", (256, 240)), tmp_path / "a.jpg"), size, method)
+    assert decoded == {wanted}
+
+
+def test_reduced_decoding_can_be_forbidden(tmp_path, decoded):
+    open_image(saved(Image.new("RGB", (256, 243)), tmp_path / "a.jpg"), (32, 32), reduced=False)
+    assert decoded == {(256, 243)}
+
+
+@pytest.mark.parametrize("reduced", [True, False])
+@pytest.mark.parametrize("share, first", [(0, 0), (0.5, 2), (1, 3)])
+def test_the_cut_is_the_same_part_of_the_picture_at_reduced_scale(tmp_path, reduced, share, first):
+    # A ramp: column x has the brightness x. 243 rows to 48: 256 columns become 51 (5.02 to one),
+    # of which 48 are cut out from number int(4 * share) on. Of the 64 columns that are decoded
+    # at 1/4 it would be 50, and int(3 * share).
+    ramp = from_array([list(range(256))] * 243)
+    path = saved(ramp, tmp_path / "a.jpg", quality=95)
+    pixels = open_image(path, (48, 48), window=(0.5, share), reduced=reduced)
+    columns = torch.arange(first, first + 48)
+    wanted = (columns + 0.5) * 256 / 51 - 0.5
+    assert (pixels[0, 24, 1:-1] - wanted[1:-1]).abs().max() < 1.5
+
+
+# Files that cannot be read
+
+def noise(path: Path) -> Path:
+    pixels = numpy.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=numpy.uint8)
+    return saved(Image.fromarray(pixels), path)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"picture .*no\.jpg does not exist; check the folder"):
+        open_image(tmp_path / "no.jpg")
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    (tmp_path / "empty.jpg").touch()
+    with pytest.raises(ValueError, match=r"picture .*empty\.jpg is an empty file"):
+        open_image(tmp_path / "empty.jpg")
+
+
+def test_a_folder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="picture .*train cannot be read"):
+        (tmp_path / "train").mkdir()
+        open_image(tmp_path / "train")
+
+
+def test_a_file_that_is_no_picture_is_refused(tmp_path):
+    (tmp_path / "text.jpg").write_text("image_name,tags")
+    with pytest.raises(ValueError, match=r"picture .*text\.jpg cannot be read: "):
+        open_image(tmp_path / "text.jpg")
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.bmp", "a.tif", "a.gif"])
+@pytest.mark.parametrize("size", [None, (8, 8)])
+def test_a_truncated_file_is_refused(tmp_path, name, size):
+    path = noise(tmp_path / name)
+    content = path.read_bytes()
+    path.write_bytes(content[:len(content) // 2])
+    with pytest.raises(ValueError, match=rf"picture .*{name} cannot be read: "):
+        open_image(path, size)
+
+
+def test_a_picture_so_large_that_it_looks_like_an_attack_is_refused(tmp_path, monkeypatch):
+    path = noise(tmp_path / "huge.png")                          # 1,600 pixels
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match=r"picture .*huge\.png cannot be read: .*1600 pixels"):
+        open_image(path)
+
+
+@pytest.mark.parametrize("size, method, reason", [((8, 8), "fit", "no method 'fit'"),
+                                                  ((8, 0), "crop", "size must be at least 1")])
+def test_a_wrong_method_or_size_is_refused(tmp_path, size, method, reason):
+    with pytest.raises(ValueError, match=f"^{reason}"):     # and not "picture cannot be read: ..."
+        open_image(noise(tmp_path / "a.png"), size, method)
+
+
+# Tensors and pictures
+
+def test_to_tensor_has_channel_row_column_in_one_piece_of_memory():
+    pixels = to_tensor(TALL)
+    assert (pixels.dtype, tuple(pixels.shape)) == (torch.uint8, (3, 8, 5))
+    assert pixels[1, 6, 4] == 64 and pixels.is_contiguous()
+
+
+def test_to_pil_undoes_to_tensor():
+    pixels = torch.randint(0, 256, (3, 4, 6), dtype=torch.uint8,
+                           generator=torch.Generator().manual_seed(0))
+    picture = to_pil(pixels)
+    assert (picture.mode, picture.size) == ("RGB", (6, 4))
+    assert picture.getpixel((5, 1)) == tuple(pixels[:, 1, 5].tolist())
+    assert torch.equal(to_tensor(picture), pixels)
+
+
+def test_to_pil_takes_floats_as_0_to_1_clipped_and_rounded():
+    values = torch.tensor([-0.5, 0, 1.4 / 255, 1.6 / 255, 0.2, 1, 7])
+    wanted = [0, 0, 1, 2, 51, 255, 255]
+    for kind in (torch.float32, torch.float64):
+        assert grey(to_pil(values.to(kind).expand(3, 1, 7))) == [wanted]
+    halves = torch.tensor([-0.5, 0, 0.2, 0.6, 1, 7])             # in bfloat16 .2002 and .6016
+    assert grey(to_pil(halves.bfloat16().expand(3, 1, 6))) == [[0, 0, 51, 153, 255, 255]]
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (1, 4, 5), (4, 5, 3), (1, 3, 4, 5), (3, 3, 4, 5)])
+def test_to_pil_refuses_another_shape(shape):
+    wanted = r"to_pil needs a tensor \(3, h, w\), got \(" + ", ".join(map(str, shape))
+    with pytest.raises(ValueError, match=wanted):
+        to_pil(torch.zeros(shape))

@@ -1,0 +1,345 @@
+from pathlib import Path
+import random
+import signal
+
+import numpy
+from PIL import Image
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from minifast.dataset import Categories, Dataset
+from minifast.loader import (Loader, as_pair, collate, denormalize, generator_for, ignore_ctrl_c,
+                             imagenet_stats, normalize, seed_of)
+
+CPU = torch.device("cpu")
+
+
+class Numbered:
+    """Item i is a picture (3, 2, 2) of bytes i with the target i; keys as they came are in `asked`.
+
+    `moving` asks for keys (i, seed, epoch) in training, as the data set of a data block does.
+    """
+
+    def __init__(self, n: int, moving: bool = False):
+        self.n, self.moving, self.asked = n, moving, []
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, key: int | tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+        self.asked.append(key)
+        i = key[0] if isinstance(key, tuple) else key
+        return torch.full((3, 2, 2), i, dtype=torch.uint8), torch.tensor(i)
+
+
+def loader(dataset: object, bs: int = 4, train: bool = True, seed: int = 0, num_workers: int = 0,
+           **more) -> Loader:
+    return Loader(dataset, bs, train, seed, num_workers, CPU, **more)
+
+
+def epoch_of(batches: Loader) -> list[list[int]]:
+    """The targets of each batch; of Numbered these are the numbers of the items."""
+    return [y.tolist() for _, y in batches]
+
+
+def random_states() -> list[str]:
+    return [str(torch.get_rng_state().tolist()), str(numpy.random.get_state()),
+            str(random.getstate())]
+
+
+def same(one: list[tuple[Tensor, ...]], other: list[tuple[Tensor, ...]]) -> bool:
+    return len(one) == len(other) and all(torch.equal(a, b) for first, second in zip(one, other)
+                                          for a, b in zip(first, second, strict=True))
+
+
+def noisy(x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    return x + torch.rand(x.shape, generator=rng), y
+
+
+@pytest.fixture
+def pictures(tmp_path) -> list[Path]:
+    """Ten pictures of noise, 12 rows and 8 columns, so that a square cut can move."""
+    rng = numpy.random.default_rng(0)
+    files = [tmp_path / f"{i}.png" for i in range(10)]
+    for file in files:
+        Image.fromarray(rng.integers(0, 256, (12, 8, 3), dtype=numpy.uint8)).save(file)
+    return files
+
+
+def test_validation_goes_in_order_and_keeps_a_short_last_batch():
+    batches = loader(Numbered(10), train=False)
+    for _ in range(2):
+        assert epoch_of(batches) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_training_shuffles_anew_each_epoch_and_every_item_comes_once(seed):
+    batches = loader(Numbered(12), seed=seed)
+    epochs = [sum(epoch_of(batches), []) for _ in range(3)]
+    assert all(sorted(epoch) == list(range(12)) != epoch for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
+
+
+def test_the_same_seed_gives_the_same_epochs_and_another_seed_others():
+    first, again, other = (loader(Numbered(12), seed=seed) for seed in (1, 1, 2))
+    epochs = [epoch_of(first) for _ in range(3)]
+    assert epochs == [epoch_of(again) for _ in range(3)]
+    assert epochs != [epoch_of(other) for _ in range(3)]
+
+
+@pytest.mark.parametrize("n, bs, training, validation", [
+    (10, 4, [4, 4], [4, 4, 2]), (8, 4, [4, 4], [4, 4]), (5, 4, [4], [4, 1]), (4, 4, [4], [4]),
+    (3, 4, [3], [3]), (1, 1, [1], [1]), (2, 1, [1, 1], [1, 1])])
+def test_training_drops_a_short_last_batch_where_another_is_left(n, bs, training, validation):
+    for train, sizes in ((True, training), (False, validation)):
+        batches = loader(Numbered(n), bs, train)
+        assert [len(x) for x, _ in batches] == sizes
+        assert len(batches) == len(sizes)
+
+
+def test_what_one_epoch_drops_others_have():
+    batches = loader(Numbered(5))
+    assert {i for _ in range(20) for i in epoch_of(batches)[0]} == {0, 1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_batches_are_the_same_for_any_number_of_workers(train, pictures):
+    dataset = Dataset(pictures, list("ababababab"), Categories("ab"), (8, 8), moving=True)
+    alone, helped = (loader(dataset, train=train, num_workers=workers, tfms=noisy)
+                     for workers in (0, 2))
+    for _ in range(2):
+        assert same(list(alone), list(helped))
+
+
+def test_where_processes_do_not_fork_workers_are_none(monkeypatch):
+    monkeypatch.setattr("minifast.loader.fork_context", lambda: None)
+    dataset = Numbered(4)
+    assert epoch_of(loader(dataset, train=False, num_workers=2)) == [[0, 1, 2, 3]]
+    assert dataset.asked == [0, 1, 2, 3]                                # in this very process
+
+
+def test_iterating_counts_epochs_and_batches_of_an_epoch_does_not():
+    batches = loader(Numbered(12))
+    assert batches.epoch == 0
+    epochs = [epoch_of(batches) for _ in range(3)]
+    assert batches.epoch == 3
+    for epoch in (2, 0, 1):
+        assert [y.tolist() for _, y in batches.batches(epoch)] == epochs[epoch]
+    assert batches.epoch == 3
+    next(iter(batches))                                         # an epoch cut short counts too
+    assert batches.epoch == 4
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_one_batch_is_the_first_of_the_next_epoch_and_leaves_the_epoch(train, pictures):
+    dataset = Dataset(pictures, list("ababababab"), Categories("ab"), (8, 8), moving=True)
+    batches = loader(dataset, train=train, tfms=noisy, stats=imagenet_stats, num_workers=2)
+    for epoch in range(3):
+        peeked = batches.one_batch()
+        assert batches.epoch == epoch
+        assert same([peeked], list(batches)[:1])
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("train", [True, False])
+def test_the_global_random_states_stay_as_they_were(train, num_workers):
+    batches = loader(Numbered(8), train=train, num_workers=num_workers, tfms=noisy)
+    before = random_states()
+    batches.one_batch()
+    list(batches)
+    assert random_states() == before
+
+
+def test_training_asks_a_moving_data_set_by_number_seed_and_epoch():
+    dataset = Numbered(3, moving=True)
+    list(loader(dataset, seed=7).batches(5))
+    assert sorted(dataset.asked) == [(0, 7, 5), (1, 7, 5), (2, 7, 5)]
+
+
+@pytest.mark.parametrize("train, moving", [(True, False), (False, True)])
+def test_all_others_are_asked_by_number(train, moving):
+    dataset = Numbered(3, moving)
+    list(loader(dataset, train=train))
+    assert sorted(dataset.asked) == [0, 1, 2]
+
+
+def test_a_broken_file_is_named_even_from_a_worker(tmp_path):
+    files = [tmp_path / "good.jpg", tmp_path / "broken.jpg"]
+    for file in files:
+        noise = numpy.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=numpy.uint8)
+        Image.fromarray(noise).save(file)
+    files[1].write_bytes(files[1].read_bytes()[:700])
+    batches = loader(Dataset(files, ["a", "a"], Categories("a")), 1, False, num_workers=1)
+    with pytest.raises(ValueError, match="broken.jpg cannot be read"):
+        list(batches)
+
+
+def test_bytes_become_floats_from_0_to_1():
+    values = torch.tensor([0, 51, 255], dtype=torch.uint8)[:, None, None]             # (3, 1, 1)
+    (x, y), = loader([(values, torch.tensor(51, dtype=torch.uint8))], train=False)
+    assert x.dtype == torch.float32
+    assert torch.equal(x.flatten(), torch.tensor([0, 0.2, 1]))                # 51 / 255 = .2
+    assert y.tolist() == [51]
+
+
+def test_items_of_any_torch_data_set_come_through_and_floats_stay():
+    x, y = torch.linspace(-3, 300, 6 * 3 * 2 * 2).reshape(6, 3, 2, 2), torch.arange(6.0)
+    batches = list(loader(TensorDataset(x, y), train=False))
+    assert same(batches, [(x[:4], y[:4]), (x[4:], y[4:])])
+
+
+def test_normalize_has_the_known_values_for_black_and_white():
+    x = torch.stack([torch.zeros(3, 2, 4), torch.ones(3, 2, 4)])
+    found = normalize(x, imagenet_stats)
+    assert found.shape == (2, 3, 2, 4)
+    # fast.ai's: (0 - .485) / .229 = -2.1179 ... (1 - .406) / .225 = 2.64
+    for picture, values in zip(found, [(-2.1179, -2.0357, -1.8044), (2.2489, 2.4286, 2.64)]):
+        for channel, value in zip(picture, values):
+            assert torch.allclose(channel, torch.tensor(value), atol=1e-4)
+
+
+def test_denormalize_undoes_normalize():
+    x = torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(denormalize(normalize(x, imagenet_stats), imagenet_stats), x, atol=1e-6)
+    # 2 * .229 + .485, 2 * .224 + .456, 2 * .225 + .406
+    twos = denormalize(torch.full((1, 3, 1, 1), 2.0), imagenet_stats)
+    assert twos.flatten().tolist() == pytest.approx([0.943, 0.904, 0.856])
+
+
+def test_a_loader_normalizes_only_with_stats():
+    black = [(torch.zeros(3, 2, 2, dtype=torch.uint8), 0)]
+    for stats, value in ((None, 0), (((1, 1, 1), (2, 2, 2)), -0.5)):          # (0 - 1) / 2
+        (x, _), = loader(black, stats=stats)
+        assert torch.equal(x, torch.full((1, 3, 2, 2), float(value)))
+
+
+def test_transforms_get_floats_0_to_1_before_they_are_normalized():
+    def inverted(x, y, rng):
+        assert isinstance(rng, torch.Generator) and x.shape == (1, 3, 2, 2)
+        assert x.dtype == torch.float32 and (x == 1).all()
+        return 1 - x, y + 10
+
+    white = [(torch.full((3, 2, 2), 255, dtype=torch.uint8), 7)]
+    (x, y), = loader(white, tfms=inverted, stats=((1, 1, 1), (2, 2, 2)))
+    assert torch.equal(x, torch.full((1, 3, 2, 2), -0.5)) and y.tolist() == [17]
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_what_transforms_draw_follows_from_seed_epoch_and_batch(train):
+    def drawn(x, y, rng):
+        return torch.rand(2, generator=rng), y
+
+    def draws(seed: int) -> list[tuple]:
+        batches = loader(Numbered(8), train=train, seed=seed, tfms=drawn)
+        return [tuple(x.tolist()) for _ in range(2) for x, _ in batches]
+
+    assert draws(3) == draws(3)
+    assert len(set(draws(3) + draws(4))) == 8         # 2 seeds, 2 epochs, 2 batches: all different
+
+
+def test_seeds_depend_on_each_number_and_on_their_order():
+    keys = [(1, 2), (2, 1), (1, 3), (3, 2), (1, 2, 3), (3, 2, 1), (0,), (1,)]
+    assert len({seed_of(*key) for key in keys}) == len(keys)
+    assert all(seed_of(*key) == seed_of(*key) and type(seed_of(*key)) is int for key in keys)
+
+
+def test_a_longer_key_is_another_key_even_if_it_ends_in_0():
+    # numpy alone fills short keys with zeros
+    assert seed_of(42, 2) != seed_of(42, 2, 0)
+
+
+def test_a_generator_for_a_key_repeats_itself_and_touches_nothing_else():
+    before = random_states()
+    first, again, other = (torch.rand(3, generator=generator_for(*key))
+                           for key in ((1, 2), (1, 2), (2, 1)))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert generator_for(1).device == CPU
+    assert random_states() == before
+
+
+def test_batches_go_to_the_device():
+    # torch's "meta" device knows shapes and types and holds no numbers
+    batches = Loader(Numbered(3), 3, True, 0, 0, torch.device("meta"))
+    for x, y in (next(iter(batches)), batches.one_batch()):
+        assert x.device.type == y.device.type == "meta"
+        assert x.shape == (3, 3, 2, 2) and x.dtype == torch.float32
+
+
+@pytest.mark.filterwarnings("error")
+def test_on_the_cpu_torch_has_nothing_to_warn_of():
+    assert len(list(loader(Numbered(8)))) == 2
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_names_are_those_of_the_files_in_each_batch(train):
+    dataset = Numbered(10)
+    dataset.files = [Path("folder") / f"{i}.png" for i in range(10)]
+    batches = loader(dataset, train=train, seed=5)
+    for epoch in range(2):
+        for number, (_, y) in enumerate(batches.batches(epoch)):
+            names = [str(Path("folder") / f"{i}.png") for i in y.tolist()]
+            assert batches.names(epoch, number) == names
+
+
+def test_items_without_files_are_named_by_number():
+    assert loader(Numbered(6), train=False).names(0, 1) == ["item 4", "item 5"]
+
+
+def test_pictures_of_different_size_are_refused_with_the_way_out():
+    items = [(torch.zeros(3, rows, 5, dtype=torch.uint8), 0) for rows in (4, 6, 4)]
+    with pytest.raises(ValueError, match=r"differ in size: \(3, 4, 5\), \(3, 6, 5\); "
+                                         r"give transform\(size=...\)"):
+        list(loader(items))
+
+
+def test_collate_stacks_pictures_and_targets():
+    items = [(torch.full((3, 2, 4), i, dtype=torch.uint8), torch.tensor([i, 1.0]))
+             for i in range(5)]
+    x, y = collate(items)
+    assert x.shape == (5, 3, 2, 4) and x.dtype == torch.uint8
+    assert x[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+    assert torch.equal(y, torch.tensor([[0, 1.0], [1, 1], [2, 1], [3, 1], [4, 1]]))
+
+
+def test_ignore_ctrl_c_makes_a_process_ignore_it():
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        ignore_ctrl_c(0)
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_workers_ignore_ctrl_c_and_the_parent_does_not():
+    class Asks(Numbered):
+        def __getitem__(self, i):
+            ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+            return torch.zeros(3, 2, 2), torch.tensor(ignored)
+
+    assert epoch_of(loader(Asks(2), num_workers=1)) == [[True, True]]
+    assert epoch_of(loader(Asks(2))) == [[False, False]]
+
+
+def test_one_callable_is_for_training_alone_and_a_pair_is_kept():
+    assert as_pair(None) == (None, None)
+    assert as_pair(noisy) == (noisy, None)
+    assert as_pair([None, noisy]) == (None, noisy)
+    assert as_pair((noisy, as_pair)) == (noisy, as_pair)
+
+
+@pytest.mark.parametrize("tfms", [[noisy], [noisy, noisy, noisy], [noisy, 1], ["a", noisy], 5])
+def test_other_transforms_are_refused(tfms):
+    with pytest.raises(TypeError, match="tfms must be a callable"):
+        as_pair(tfms)
+
+
+def test_no_batch_size_no_fewer_workers_than_none_and_no_empty_data_set():
+    for bs in (0, -1):
+        with pytest.raises(ValueError, match=f"bs must be at least 1, got {bs}"):
+            loader(Numbered(3), bs)
+    with pytest.raises(ValueError, match="num_workers must be at least 0, got -1"):
+        loader(Numbered(3), num_workers=-1)
+    with pytest.raises(ValueError, match="items in a data set must be at least 1, got 0"):
+        loader(Numbered(0))

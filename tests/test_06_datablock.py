@@ -1,0 +1,365 @@
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+import warnings
+
+import numpy
+from PIL import Image
+import pytest
+import torch
+from torch import Tensor
+
+from minifast.datablock import ImageList
+from minifast.databunch import DataBunch
+from minifast.dataset import Categories, Tags
+from minifast.loader import imagenet_stats
+
+CPU = torch.device("cpu")
+TAGS = ["clear primary", "haze  primary ", "clear water clear", "cloudy"]       # of item 0, 1, ...
+
+
+def save_picture(file: Path, grey: int = 0, rows: int = 8, columns: int = 8) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (columns, rows), (grey, grey, grey)).save(file)
+
+
+def write_csv(folder: Path, fields: list[str], header: str = "name,tags") -> None:
+    """data.csv with a row per field, and pics/itemI.png, of grey I, for each."""
+    rows = [f"item{i},{field}" for i, field in enumerate(fields)]
+    (folder / "data.csv").write_text("\n".join([header, *rows]) + "\n")
+    for i in range(len(fields)):
+        save_picture(folder / "pics" / f"item{i}.png", i)
+
+
+def listed(folder: Path, fields: list[str] = TAGS) -> ImageList:
+    write_csv(folder, fields)
+    return ImageList.from_csv(folder, "data.csv", folder="pics", suffix=".png")
+
+
+def labelled(folder: Path, fields: list[str] = TAGS) -> ImageList:
+    """Tagged items, of which number 1 is for validation; no training item has its haze."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return listed(folder, fields).split_by_idx([1]).label_from_csv(label_delim=" ")
+
+
+def in_folders(path: Path, *files: str) -> ImageList:
+    for i, file in enumerate(files):
+        save_picture(path / file, i)
+    return ImageList.from_folder(path)
+
+
+def bunch(src: ImageList, **more) -> DataBunch:
+    return src.databunch(device=CPU, **more)
+
+
+def targets(dataset: object) -> list:
+    return [dataset[i][1].tolist() for i in range(len(dataset))]
+
+
+def plus_1(x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    return x + 1, y
+
+
+def plus_2(x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    return x + 2, y
+
+
+# Step 1: inputs
+
+def test_from_csv_lists_path_folder_name_and_suffix_in_the_order_of_the_csv(tmp_path):
+    write_csv(tmp_path, ["a", "b"])
+    (tmp_path / "data.csv").write_text("label,name\nx,item1\ny,item0\n")
+    files = (tmp_path / "pics" / "item1.png", tmp_path / "pics" / "item0.png")
+    for column in (1, "name"):
+        for path in (tmp_path, str(tmp_path)):
+            assert ImageList.from_csv(path, "data.csv", "pics", ".png", column).files == files
+
+
+def test_from_csv_needs_no_folder_and_no_suffix(tmp_path):
+    save_picture(tmp_path / "one.png")
+    (tmp_path / "data.csv").write_text("name,tag\none.png,a\n")
+    assert ImageList.from_csv(tmp_path, "data.csv").files == (tmp_path / "one.png",)
+
+
+def test_from_folder_finds_all_pictures_below_sorted(tmp_path):
+    found = in_folders(tmp_path, "b/2.png", "c.png", "b/1.jpg", "a/9.png")
+    assert found.files == tuple(tmp_path / name for name in ("a/9.png", "b/1.jpg", "b/2.png",
+                                                             "c.png"))
+    assert ImageList.from_folder(str(tmp_path)) == found
+
+
+# Step 2: split
+
+def test_split_by_rand_pct_is_the_draw_of_numpy(tmp_path):
+    src = listed(tmp_path, ["a"] * 10)
+    drawn = numpy.random.RandomState(3).permutation(10).tolist()
+    split = src.split_by_rand_pct(0.3, seed=3)
+    assert (split.train, split.valid) == (tuple(sorted(drawn[3:])), tuple(drawn[:3]))
+    drawn = numpy.random.RandomState(42).permutation(10).tolist()
+    assert src.split_by_rand_pct().valid == tuple(drawn[:2])           # 0.2 and seed 42
+
+
+def test_split_by_idx_and_split_none(tmp_path):
+    src = listed(tmp_path, ["a"] * 4)
+    one, none = src.split_by_idx([2, 0]), src.split_none()
+    assert (one.train, one.valid) == ((1, 3), (2, 0))
+    assert (none.train, none.valid) == ((0, 1, 2, 3), ())
+
+
+def test_split_by_folder(tmp_path):
+    src = in_folders(tmp_path, "train/1.png", "valid/1.png", "valid/2.png")
+    split, swapped = src.split_by_folder(), src.split_by_folder(train="valid", valid="train")
+    assert (split.train, split.valid) == ((0,), (1, 2)) == (swapped.valid, swapped.train)
+
+
+# Step 3: labels
+
+def test_tags_are_sorted_classes_and_each_counts_once(tmp_path):
+    src = labelled(tmp_path)
+    assert isinstance(src.target, Tags)
+    assert src.target.classes == ["clear", "cloudy", "haze", "primary", "water"]
+    assert [sorted(tags) for tags in src.labels] == [["clear", "primary"], ["haze", "primary"],
+                                                     ["clear", "water"], ["cloudy"]]
+    data = bunch(src)
+    assert data.c == 5 and data.classes == src.target.classes
+    assert targets(data.train_ds) == [[1, 0, 0, 1, 0], [1, 0, 0, 0, 1], [0, 1, 0, 0, 0]]
+    assert targets(data.valid_ds) == [[0, 0, 1, 1, 0]]
+
+
+def test_tags_may_stand_between_other_characters_and_in_any_column(tmp_path):
+    write_csv(tmp_path, ["1,x; y", "2,y;", "3,z z"], header="name,number,tags")
+    src = ImageList.from_csv(tmp_path, "data.csv", "pics", ".png").split_none()
+    for column in (2, "tags"):
+        assert src.label_from_csv(";", column).target.classes == ["x", "y", "z z"]
+
+
+def test_tags_that_no_training_picture_has_are_named(tmp_path):
+    src = listed(tmp_path).split_by_idx([1])
+    with pytest.warns(UserWarning, match="no training picture has haze:"):
+        src.label_from_csv(label_delim=" ")
+
+
+def test_a_picture_without_a_tag_is_named_and_its_target_is_0(tmp_path):
+    src = listed(tmp_path, ["a b", "", "b"]).split_none()
+    with pytest.warns(UserWarning, match="data.csv: 1 pictures have no tag: item1.png"):
+        src = src.label_from_csv(label_delim=" ")
+    assert targets(bunch(src).train_ds) == [[1, 1], [0, 0], [0, 1]]
+
+
+def test_without_a_delimiter_a_field_is_one_class(tmp_path):
+    src = listed(tmp_path, ["blue sky", "ant", "blue sky"]).split_none()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        src = src.label_from_csv()
+    assert isinstance(src.target, Categories) and src.target.classes == ["ant", "blue sky"]
+    assert targets(bunch(src).train_ds) == [1, 0, 1]
+
+
+def test_label_from_csv_needs_a_csv(tmp_path):
+    src = in_folders(tmp_path, "1.png", "2.png").split_none()
+    with pytest.raises(ValueError, match="began with ImageList.from_csv"):
+        src.label_from_csv()
+
+
+def test_label_from_folder_takes_the_folder_in_which_a_picture_lies(tmp_path):
+    src = in_folders(tmp_path, "train/dog/1.png", "train/cat/1.png", "valid/dog/1.png")
+    src = src.split_by_folder().label_from_folder()
+    assert src.target.classes == ["cat", "dog"]
+    data = bunch(src)
+    assert targets(data.train_ds) == [0, 1] and targets(data.valid_ds) == [1]
+
+
+def test_label_from_func_takes_a_class_or_a_list_of_tags(tmp_path):
+    src = in_folders(tmp_path, "ant1.png", "bee2.png").split_none()
+    single = src.label_from_func(lambda file: file.stem[:3])
+    assert isinstance(single.target, Categories) and targets(bunch(single).train_ds) == [0, 1]
+    tagged = src.label_from_func(lambda file: ["animal", file.stem[:3]])
+    assert isinstance(tagged.target, Tags)
+    assert tagged.target.classes == ["animal", "ant", "bee"]
+    assert targets(bunch(tagged).train_ds) == [[1, 1, 0], [1, 0, 1]]
+
+
+def test_given_classes_keep_their_order_and_others_are_refused(tmp_path):
+    src = in_folders(tmp_path, "ant1.png", "bee2.png").split_none()
+    named = src.label_from_func(lambda file: file.stem[:3], classes=["bee", "ant"])
+    assert targets(bunch(named).train_ds) == [1, 0]
+    with pytest.raises(ValueError, match="bee2.png has the label 'bee'; wanted of: ant"):
+        src.label_from_func(lambda file: file.stem[:3], classes=["ant"])
+
+
+def test_label_from_re_takes_the_first_group_found_in_the_path(tmp_path):
+    src = in_folders(tmp_path, "x/cat_12.png", "x/old_dog_7.png").split_none()
+    assert src.label_from_re(r"x/([a-z_]+)_(\d+)").labels == ("cat", "old_dog")
+    with pytest.raises(ValueError, match=r"label_from_re: no '\(dog\)' in .*cat_12.png"):
+        src.label_from_re("(dog)")
+
+
+# Step 4: transform
+
+@pytest.mark.parametrize("size, method, wanted, how", [
+    (16, None, (16, 16), "crop"), ((16, 8), None, (16, 8), "squish"),
+    ([16, 8], None, (16, 8), "squish"), (numpy.array([16, 8]), None, (16, 8), "crop"),
+    (16, "pad", (16, 16), "pad"), ((16, 8), "crop", (16, 8), "crop"), (None, None, None, "crop")])
+def test_a_number_means_crop_and_a_tuple_squish_unless_said(size, method, wanted, how, tmp_path):
+    src = labelled(tmp_path).transform(size=size, method=method)
+    assert (src.size, src.method) == (wanted, how)
+    dataset = bunch(src).train_ds
+    assert (dataset.size, dataset.method) == (wanted, how)
+    assert dataset[0][0].shape == (3, *(wanted or (8, 8)))
+
+
+@pytest.mark.parametrize("size", [0, -8, (8, 0), (0, 8), (8,), (8, 8, 3), 8.5])
+def test_a_size_is_one_whole_number_from_1_or_two(size, tmp_path):
+    with pytest.raises(ValueError, match="size must be at least 1: whole numbers"):
+        labelled(tmp_path).transform(size=size)
+
+
+def test_the_smallest_picture_has_one_pixel(tmp_path):
+    assert labelled(tmp_path).transform(size=1).size == (1, 1)
+
+
+def test_unknown_methods_and_transforms_are_refused(tmp_path):
+    src = labelled(tmp_path)
+    with pytest.raises(ValueError, match="no method 'croop'; did you mean 'crop'"):
+        src.transform(size=8, method="croop")
+    with pytest.raises(TypeError, match="tfms must be a callable"):
+        src.transform("flip")
+
+
+@pytest.mark.parametrize("reduced", [True, False])
+def test_reduced_reaches_every_data_set(reduced, tmp_path):
+    save_picture(tmp_path / "test" / "1.png")
+    src = labelled(tmp_path).transform(reduced=reduced).add_test_folder("test")
+    data = bunch(src)
+    for dataset in (data.train_ds, data.valid_ds, data.test_dl.dataset):
+        assert dataset.reduced is reduced
+    assert bunch(src.transform()).train_ds.reduced is True
+
+
+def test_transforms_are_for_training_or_a_pair_for_validation_too(tmp_path):
+    src = labelled(tmp_path)
+    for tfms, train, valid in ((None, 0, 0), (plus_1, 1, 0), ((plus_1, plus_2), 1, 2)):
+        data = bunch(src.transform(tfms))
+        assert round(data.one_batch()[0].mean().item()) == train       # pictures are nearly black
+        assert round(data.one_batch(train=False)[0].mean().item()) == valid
+
+
+def test_only_the_cuts_of_training_move(tmp_path):
+    save_picture(tmp_path / "test" / "1.png")
+    data = bunch(labelled(tmp_path).transform(size=8).add_test_folder("test"))
+    moving = [loader.dataset.moving for loader in (data.train_dl, data.valid_dl, data.test_dl)]
+    assert moving == [True, False, False]
+
+
+# Step 5: test set
+
+def test_a_test_folder_becomes_test_dl_in_the_order_of_its_files_without_labels(tmp_path):
+    for name, grey in (("b", 20), ("a", 10), ("c", 30)):
+        save_picture(tmp_path / "test" / f"{name}.png", grey, rows=32, columns=64)
+    src = labelled(tmp_path).transform(plus_1, size=16, method="pad").add_test_folder("test")
+    data = bunch(src, bs=3, val_bs=2)
+    batches = list(data.test_dl)
+    assert [x.shape for x, _ in batches] == [(2, 3, 16, 16), (1, 3, 16, 16)]
+    greys = [value.item() for x, _ in batches for value in (x[:, 0, 0, 0] * 255).round()]
+    assert greys == [10, 20, 30]
+    assert [y.shape for _, y in batches] == [(2, 0), (1, 0)]
+    assert bunch(labelled(tmp_path)).test_dl is None
+
+
+# Step 6: loaders
+
+def test_databunch_hands_on_batch_sizes_workers_device_and_seed(tmp_path, monkeypatch):
+    data = labelled(tmp_path).databunch(bs=3, val_bs=2, num_workers=1, device=CPU, seed=9)
+    assert (data.train_dl.bs, data.valid_dl.bs) == (3, 2)
+    for loader in (data.train_dl, data.valid_dl):
+        assert (loader.num_workers, loader.device, loader.seed) == (1, CPU, 9)
+    monkeypatch.setattr("minifast.databunch.default_workers", lambda device: 3)
+    usual = bunch(labelled(tmp_path))
+    assert usual.train_dl.num_workers == 3
+    assert (usual.train_dl.bs, usual.valid_dl.bs, usual.train_dl.seed) == (64, 64, 42)
+
+
+def test_each_set_has_its_files_in_the_order_of_the_split(tmp_path):
+    src = listed(tmp_path, list("abcde")).split_by_idx([3, 1])
+    with pytest.warns(UserWarning, match="no training picture has b, d"):
+        data = bunch(src.label_from_csv())
+    assert [file.name for file in data.valid_ds.files] == ["item3.png", "item1.png"]
+    assert [file.name for file in data.train_ds.files] == ["item0.png", "item2.png", "item4.png"]
+    assert targets(data.valid_ds) == [3, 1] and targets(data.train_ds) == [0, 2, 4]
+    assert [data.valid_ds[i][0].max().item() for i in (0, 1)] == [3, 1]
+
+
+def test_split_none_means_no_validation(tmp_path):
+    data = bunch(listed(tmp_path).split_none().label_from_csv())
+    assert data.valid_dl is None and len(data.train_ds) == 4
+
+
+# All of them
+
+def test_no_step_changes_the_list_before_it(tmp_path):
+    save_picture(tmp_path / "test" / "1.png")
+    src = listed(tmp_path, ["a b", "b", "a"])
+    for step in (lambda src: src.split_by_idx([0]), lambda src: src.label_from_csv(" "),
+                 lambda src: src.transform(plus_1, size=16),
+                 lambda src: src.add_test_folder("test"), lambda src: src.databunch(device=CPU)):
+        before = dict(vars(src))
+        after = step(src)
+        assert vars(src) == before and after is not src
+        src = after
+
+
+def test_a_list_cannot_be_changed(tmp_path):
+    src = labelled(tmp_path)
+    with pytest.raises(FrozenInstanceError):
+        src.size = (16, 16)
+
+
+def test_one_labelled_list_serves_for_small_pictures_and_then_for_bigger_ones(tmp_path):
+    src = labelled(tmp_path)
+    small, big = (bunch(src.transform(size=size)) for size in (8, 16))
+    assert small.train_ds[0][0].shape == (3, 8, 8)
+    assert big.train_ds[0][0].shape == (3, 16, 16)
+    assert big.classes == small.classes and big.valid_ds.files == small.valid_ds.files
+
+
+def test_steps_in_the_wrong_order_say_which_comes_first(tmp_path):
+    src = listed(tmp_path)
+    split = src.split_none()
+    for too_early, first in (
+            (lambda: src.label_from_csv(" "), "a label comes too early: first call split_by_rand"),
+            (lambda: src.label_from_folder(), "a label comes too early"),
+            (lambda: split.transform(size=8), r"transform comes too early: .*label_from_csv"),
+            (lambda: split.add_test_folder("x"), r"add_test_folder comes too early: .*label_from"),
+            (lambda: split.databunch(), r"databunch comes too early: .*label_from_csv"),
+            (lambda: src.databunch(), "databunch comes too early")):
+        with pytest.raises(ValueError, match=first):
+            too_early()
+
+
+def test_a_split_and_labels_are_given_once(tmp_path):
+    src = labelled(tmp_path)
+    for again in (src.split_none, lambda: src.split_by_rand_pct(0.5)):
+        with pytest.raises(ValueError, match="split already; start from the one before the split"):
+            again()
+    with pytest.raises(ValueError, match="has labels already; start again from the list before"):
+        src.label_from_csv(" ")
+
+
+@pytest.mark.parametrize("name", ["normalize", "show_batch", "one_batch", "train_ds", "train_dl"])
+def test_what_belongs_to_a_databunch_says_so(name, tmp_path):
+    with pytest.raises(AttributeError, match=rf"{name} belongs to a DataBunch: first call databu"):
+        getattr(labelled(tmp_path), name)
+
+
+def test_other_names_are_just_not_there(tmp_path):
+    with pytest.raises(AttributeError, match="an ImageList has no 'lable_from_csv'"):
+        labelled(tmp_path).lable_from_csv
+    assert not hasattr(labelled(tmp_path), "__len__")
+
+
+def test_steps_out_of_place_after_databunch(tmp_path):
+    data = bunch(labelled(tmp_path)).normalize(imagenet_stats)
+    with pytest.raises(AttributeError, match=r"split_none comes before databunch\(\)"):
+        data.split_none()
+    with pytest.raises(ValueError, match="normalize once"):
+        data.normalize(imagenet_stats)

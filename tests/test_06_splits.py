@@ -1,0 +1,77 @@
+from pathlib import Path
+import warnings
+
+import numpy
+import pytest
+
+from minifast.splits import by_folder, by_idx, by_rand_pct
+
+FILES = [Path("data") / name for name in ("train/a/1.png", "valid/1.png", "train/2.png",
+                                          "valid/b/2.png", "valid/3.png")]
+
+
+@pytest.mark.parametrize("seed", [0, 42])
+@pytest.mark.parametrize("n, valid_pct, count", [(10, 0.2, 2), (9, 0.2, 1), (7, 0.5, 3)])
+def test_a_seed_means_the_draw_of_fast_ais_v1(n, valid_pct, count, seed):
+    before = numpy.random.get_state()
+    try:
+        numpy.random.seed(seed)
+        drawn = numpy.random.permutation(n).tolist()
+    finally:
+        numpy.random.set_state(before)
+    train, valid = by_rand_pct(n, valid_pct, seed)
+    assert valid == drawn[:count]                                      # count = int(valid_pct * n)
+    assert train == sorted(drawn[count:])
+
+
+def test_a_drawn_split_leaves_numpys_random_state_as_it_was():
+    before = str(numpy.random.get_state())
+    by_rand_pct(10, 0.5, 1)
+    assert str(numpy.random.get_state()) == before
+
+
+@pytest.mark.parametrize("valid_pct", [-0.1, 1.01, 20, float("nan")])
+def test_a_share_is_from_0_to_1(valid_pct):
+    with pytest.raises(ValueError, match=f"valid_pct must be between 0 and 1, got {valid_pct}"):
+        by_rand_pct(10, valid_pct, 0)
+
+
+@pytest.mark.parametrize("n, valid_pct", [(10, 0), (10, 0.05), (10, 1), (1, 0.5)])
+def test_neither_side_of_a_split_is_empty(n, valid_pct):
+    with pytest.raises(ValueError, match="not none and not all"):
+        by_rand_pct(n, valid_pct, 0)
+
+
+def test_split_by_idx_keeps_the_order_for_validation_and_sorts_for_training():
+    assert by_idx(6, [4, 1]) == ([0, 2, 3, 5], [4, 1])
+    assert by_idx(2, [0]) == ([1], [0])
+    train, valid = by_idx(20, numpy.array([19, 0]))
+    assert train == list(range(1, 19)) and valid == [19, 0]
+    assert all(type(i) is int for i in train + valid)
+
+
+@pytest.mark.parametrize("valid_idx", [[], [0, 1, 2], [3], [-1], [1, 1], [0, 5, 5]])
+def test_numbers_of_no_item_doubled_none_or_all_are_refused(valid_idx):
+    with pytest.raises(ValueError, match="wanted different numbers from 0 to 2, not none and not "
+                                         f"all; got {len(valid_idx)}: "):
+        by_idx(3, valid_idx)
+
+
+def test_split_by_folder_goes_by_the_first_folder_below_the_path():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert by_folder(FILES, Path("data"), "train", "valid") == ([0, 2], [1, 3, 4])
+        assert by_folder(FILES, Path("data"), "valid", "train") == ([1, 3, 4], [0, 2])
+
+
+def test_files_of_other_folders_are_left_out_with_a_warning():
+    files = [Path("data/test/1.png"), *FILES, Path("data/extra/1.png")]
+    with pytest.warns(UserWarning, match="split_by_folder leaves out, of data: extra, test$"):
+        assert by_folder(files, Path("data"), "train", "valid") == ([1, 3], [2, 4, 5])
+
+
+@pytest.mark.parametrize("train, valid, missing", [("train", "val", "val"), ("x", "valid", "x")])
+def test_a_folder_that_is_not_there_is_refused_and_those_there_are_named(train, valid, missing):
+    with pytest.raises(ValueError, match=f"no folder of pictures in data '{missing}'; .*"
+                                         "there are: train, valid$"):
+        by_folder(FILES, Path("data"), train, valid)

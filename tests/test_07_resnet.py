@@ -1,0 +1,343 @@
+from collections import OrderedDict
+from hashlib import sha256
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+import torch.nn.functional as F
+
+from minifast import resnet
+from minifast.resnet import (Block, Bottleneck, ResNet, conv, load_pretrained, pretrained_weights,
+                             resnet18, resnet34, resnet50, shortcut)
+
+
+def without_numbers(arch: type) -> ResNet:
+    """The net on torch's "meta" device, which knows shapes only: quick."""
+    with torch.device("meta"):
+        return arch()
+
+
+def randomized(net: nn.Module, seed: int = 0) -> nn.Module:
+    """In eval mode, with random numbers in every parameter and buffer; variances are positive."""
+    rng = torch.Generator().manual_seed(seed)
+    for name, value in net.state_dict().items():
+        if value.is_floating_point():
+            value.copy_(torch.randn(value.shape, generator=rng) * 0.1)
+            if name.endswith("running_var"):
+                value.abs_().add_(0.1)
+    return net.eval()
+
+
+def small_net() -> nn.Module:
+    return nn.Sequential(OrderedDict(conv=nn.Conv2d(3, 4, 3), bn=nn.BatchNorm2d(4),
+                                     fc=nn.Linear(4, 2)))
+
+
+def changed(changes: dict, seed: int = 7) -> dict[str, Tensor]:
+    """Weights for small_net, with some of other values; None leaves one out."""
+    weights = {**randomized(small_net(), seed).state_dict(), **changes}
+    return {name: value for name, value in weights.items() if value is not None}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    """An empty torch.hub cache, the folder in which its files lie."""
+    before = torch.hub.get_dir()
+    torch.hub.set_dir(str(tmp_path / "hub"))
+    yield tmp_path / "hub" / "checkpoints"
+    torch.hub.set_dir(before)
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch) -> Path:
+    """A folder in the place of the internet's, with weights for small_net as those of resnet18."""
+    file = tmp_path / "site" / "weights.pth"
+    file.parent.mkdir()
+    torch.save(changed({}), file)
+    name = f"resnet18-{sha256(file.read_bytes()).hexdigest()[:8]}.pth"
+    file = file.rename(file.with_name(name))
+    monkeypatch.setattr(resnet, "WEIGHTS_FOLDER", file.parent.as_uri() + "/")
+    monkeypatch.setattr(resnet, "WEIGHTS", {"resnet18": name})
+    return file
+
+
+class Malicious:
+    """Unpickling this would make a file."""
+
+    def __init__(self, file: Path):
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
+# The parts
+
+@pytest.mark.parametrize("size, stride", [(1, 1), (1, 2), (3, 1), (3, 2), (7, 2)])
+def test_a_convolution_keeps_rows_and_columns_up_to_its_stride(size, stride):
+    layer, x = conv(2, 5, size, stride), torch.rand(1, 2, 9, 14)
+    assert layer(x).shape == (1, 5, math.ceil(9 / stride), math.ceil(14 / stride))
+    assert layer.bias is None and layer.weight.shape == (5, 2, size, size)
+    # rows and columns are filled up with `size // 2` zeros on each side, and then only covered
+    padded = F.pad(x, [size // 2] * 4)
+    assert torch.allclose(layer(x), F.conv2d(padded, layer.weight, stride=stride), atol=1e-6)
+    assert conv(2, 5, 3).stride == (1, 1)
+
+
+def test_a_shortcut_is_nothing_unless_the_shape_changes():
+    x = torch.rand(2, 4, 6, 6)
+    assert torch.equal(shortcut(4, 4, 1)(x), x) and len(shortcut(4, 4, 1)) == 0
+    for c_out, stride, shape in ((8, 1, (2, 8, 6, 6)), (4, 2, (2, 4, 3, 3)), (8, 2, (2, 8, 3, 3))):
+        by_pass = shortcut(4, c_out, stride)
+        assert [type(layer) for layer in by_pass] == [nn.Conv2d, nn.BatchNorm2d]
+        assert by_pass[0].kernel_size == (1, 1) and by_pass(x).shape == shape
+
+
+def test_a_block_adds_its_input_to_what_two_convolutions_make_of_it():
+    block = Block(1, 1).eval()
+    for layer, value in ((block.conv1, -1.0), (block.conv2, 2.0)):
+        nn.init.dirac_(layer.weight)                                    # hands its input on
+        layer.weight.data *= value
+    block.bn1.bias.data.fill_(1)
+    block.bn2.bias.data.fill_(-10)
+    # relu(2 relu(1 - x) - 10 + x): 3 -> 0 - 10 + 3 < 0; -10 -> 22 - 10 - 10 = 2; 20 -> 0 - 10 + 20
+    # and 1 -> 0 - 10 + 1 < 0; all but for BatchNorm's division by sqrt(1 + 1e-5)
+    x = torch.tensor([3.0, -10, 20, 1]).reshape(1, 1, 2, 2)
+    assert block(x).flatten().tolist() == pytest.approx([0, 2, 10, 0], abs=1e-3)
+    assert x.flatten().tolist() == [3, -10, 20, 1]
+
+
+def test_a_bottleneck_adds_its_input_to_what_three_convolutions_make_of_it():
+    block = Bottleneck(4, 1).eval()
+    block.conv1.weight.data = torch.tensor([-1.0, 0, 0, 0]).reshape(1, 4, 1, 1)
+    nn.init.dirac_(block.conv2.weight)
+    block.conv2.weight.data *= 2
+    block.conv3.weight.data = torch.tensor([1.0, 2, 3, 4]).reshape(4, 1, 1, 1)
+    block.bn1.bias.data.fill_(1)
+    block.bn2.bias.data.fill_(-1)
+    # channel 0 is -3: relu(3 + 1) = 4, relu(8 - 1) = 7, 7 (1, 2, 3, 4) + input, and relu of that
+    x = torch.tensor([-3.0, 0, 0, -100]).reshape(1, 4, 1, 1)
+    assert block(x).flatten().tolist() == pytest.approx([4, 14, 21, 0], abs=1e-3)
+    # channel 0 is 3: relu(-3 + 1) = 0, relu(0 - 1) = 0, and so the input alone
+    x = torch.tensor([3.0, 0, 5, -1]).reshape(1, 4, 1, 1)
+    assert block(x).flatten().tolist() == pytest.approx([3, 0, 5, 0], abs=1e-3)
+
+
+@pytest.mark.parametrize("block", [Block(4, 4), Bottleneck(16, 4)])
+def test_convolutions_of_zeros_leave_the_relu_of_the_input(block):
+    for layer in block.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.zeros_(layer.weight)
+    x = torch.randn(2, block.expansion * 4, 5, 5, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(block(x), x.clamp(min=0))
+
+
+def test_the_stride_of_a_bottleneck_is_that_of_its_3x3():
+    def strides(block: nn.Module) -> list[tuple[str, tuple]]:
+        return [(name, layer.stride) for name, layer in block.named_modules()
+                if isinstance(layer, nn.Conv2d)]
+
+    assert strides(Bottleneck(8, 4, 2)) == [("conv1", (1, 1)), ("conv2", (2, 2)),
+                                            ("conv3", (1, 1)), ("downsample.0", (2, 2))]
+    assert strides(Block(8, 4, 2)) == [("conv1", (2, 2)), ("conv2", (1, 1)),
+                                       ("downsample.0", (2, 2))]
+
+
+# The nets
+
+@pytest.mark.parametrize("arch, parameters, entries", [
+    (resnet18, 11_689_512, 122), (resnet34, 21_797_672, 218), (resnet50, 25_557_032, 320)])
+def test_the_nets_have_torchvisions_number_of_parameters_and_entries(arch, parameters, entries):
+    net = without_numbers(arch)
+    assert sum(p.numel() for p in net.parameters()) == parameters
+    assert len(net.state_dict()) == entries
+
+
+@pytest.mark.parametrize("arch, name, shape", [
+    (resnet18, "conv1.weight", (64, 3, 7, 7)), (resnet18, "bn1.running_mean", (64,)),
+    (resnet18, "layer1.0.conv1.weight", (64, 64, 3, 3)),
+    (resnet18, "layer2.0.downsample.0.weight", (128, 64, 1, 1)),
+    (resnet18, "layer2.0.downsample.1.running_var", (128,)),
+    (resnet18, "layer4.1.bn2.bias", (512,)), (resnet18, "fc.weight", (1000, 512)),
+    (resnet34, "layer1.2.conv2.weight", (64, 64, 3, 3)),
+    (resnet34, "layer2.3.conv1.weight", (128, 128, 3, 3)),
+    (resnet34, "layer3.5.bn2.weight", (256,)), (resnet34, "layer4.2.conv1.weight",
+                                                (512, 512, 3, 3)),
+    (resnet50, "layer1.0.conv1.weight", (64, 64, 1, 1)),
+    (resnet50, "layer1.0.downsample.0.weight", (256, 64, 1, 1)),
+    (resnet50, "layer2.0.conv1.weight", (128, 256, 1, 1)),
+    (resnet50, "layer3.5.conv2.weight", (256, 256, 3, 3)),
+    (resnet50, "layer4.2.conv3.weight", (2048, 512, 1, 1)),
+    (resnet50, "fc.weight", (1000, 2048)), (resnet50, "fc.bias", (1000,))])
+def test_the_names_and_shapes_are_torchvisions(arch, name, shape):
+    assert without_numbers(arch).state_dict()[name].shape == shape
+
+
+def test_the_children_stand_in_the_order_in_which_they_run():
+    assert [name for name, _ in without_numbers(resnet18).named_children()] == [
+        "conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4", "avgpool", "fc"]
+
+
+@pytest.mark.parametrize("arch, features", [(resnet18, 512), (resnet50, 2048)])
+@pytest.mark.parametrize("h, w, small", [(64, 64, (2, 2)), (224, 224, (7, 7)), (65, 97, (3, 4)),
+                                         (33, 1, (2, 1))])
+def test_any_height_and_width_shrink_by_32(arch, features, h, w, small):
+    net, seen = without_numbers(arch), []
+    net.layer4.register_forward_hook(lambda layer, args, out: seen.append(tuple(out.shape)))
+    assert net(torch.empty(2, 3, h, w, device="meta")).shape == (2, 1000)
+    assert seen == [(2, features, *small)]
+
+
+def test_a_net_is_what_its_parts_make_step_by_step():
+    net = randomized(ResNet(Block, (1, 1, 1, 1), classes=5))
+    weights = net.state_dict()
+
+    def step(x: Tensor, conv: str, bn: str, stride: int = 1) -> Tensor:
+        kernel = weights[f"{conv}.weight"]
+        x = F.conv2d(x, kernel, stride=stride, padding=kernel.shape[-1] // 2)
+        values = (weights[f"{bn}.{name}"] for name in ("running_mean", "running_var", "weight",
+                                                       "bias"))
+        return F.batch_norm(x, *values)
+
+    picture = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    x = F.max_pool2d(F.relu(step(picture, "conv1", "bn1", 2)), 3, 2, 1)
+    for layer in ("layer1.0", "layer2.0", "layer3.0", "layer4.0"):
+        stride = 1 if layer == "layer1.0" else 2
+        out = F.relu(step(x, f"{layer}.conv1", f"{layer}.bn1", stride))
+        out = step(out, f"{layer}.conv2", f"{layer}.bn2")
+        if stride == 2:
+            x = step(x, f"{layer}.downsample.0", f"{layer}.downsample.1", 2)
+        x = F.relu(out + x)
+    logits = F.linear(x.mean((2, 3)), weights["fc.weight"], weights["fc.bias"])
+    with torch.no_grad():
+        assert torch.allclose(net(picture), logits, atol=1e-5)
+    assert logits.shape == (2, 5) and logits.std() > 0.01
+
+
+def test_convolutions_begin_with_the_spread_that_keeps_gradients():
+    net = ResNet(Block, (1, 1, 1, 1), classes=2)
+    # sqrt(2 / (outputs * kernel size)): of a 7x7 to 64 channels, a 3x3 and a 1x1 to 128
+    for weight, fan_out in ((net.conv1.weight, 64 * 49),
+                            (net.layer2[0].conv1.weight, 128 * 9),
+                            (net.layer2[0].downsample[0].weight, 128)):
+        assert weight.std().item() == pytest.approx(math.sqrt(2 / fan_out), rel=0.05)
+        assert weight.abs().max() > 2.5 * weight.std()                  # normal, not uniform
+
+
+# Pretrained weights
+
+def test_weights_come_from_a_named_file(tmp_path):
+    file, weights = tmp_path / "mine.pth", changed({})
+    torch.save(weights, file)
+    for source in (file, str(file)):
+        assert same(pretrained_weights("any name", source), weights)
+        net = small_net()
+        load_pretrained(net, "any name", source)
+        assert torch.equal(net.conv.weight, weights["conv.weight"])
+        assert torch.equal(net.bn.running_var, weights["bn.running_var"])
+
+
+@pytest.mark.parametrize("arch, name", [
+    ("resnet18", "resnet18-f37072fd.pth"), ("resnet34", "resnet34-b627a593.pth"),
+    ("resnet50", "resnet50-0676ba61.pth")])
+def test_imagenets_weights_come_from_the_cache_under_torchvisions_name(arch, name, cache):
+    cache.mkdir(parents=True)
+    torch.save(changed({}), cache / name)
+    net = small_net()
+    load_pretrained(net, arch, True)
+    assert torch.equal(net.conv.weight, changed({})["conv.weight"])
+
+
+def test_weights_that_are_not_in_the_cache_are_downloaded_into_it(cache, site):
+    assert same(pretrained_weights("resnet18", True), changed({}))
+    assert (cache / site.name).read_bytes() == site.read_bytes()
+
+
+def test_a_download_with_a_wrong_checksum_is_refused_and_not_kept(cache, site):
+    site.write_bytes(site.read_bytes() + b"!")
+    with pytest.raises(ValueError, match="no ImageNet weights for resnet18: .*invalid hash value"):
+        pretrained_weights("resnet18", True)
+    assert not (cache / site.name).exists()
+
+
+def test_without_a_network_the_message_says_what_to_do(cache, site):
+    site.unlink()
+    with pytest.raises(ValueError, match=f"Without a network, fetch {site.as_uri()} elsewhere and "
+                                         f"put it into {cache}, or name the file with pretrained="
+                                         "FILE; or train from scratch with pretrained=False"):
+        pretrained_weights("resnet18", True)
+
+
+def test_torchvisions_address_is_asked(cache, monkeypatch):
+    asked = []
+    monkeypatch.setattr(resnet, "load_state_dict_from_url",
+                        lambda url, **more: asked.append(url) or {})
+    pretrained_weights("resnet50", True)
+    assert asked == ["https://download.pytorch.org/models/resnet50-0676ba61.pth"]
+
+
+def test_an_architecture_without_known_weights_is_refused():
+    with pytest.raises(ValueError, match="no ImageNet weights for 'resnet19'; did you mean 'resne"):
+        pretrained_weights("resnet19", True)
+
+
+def test_a_missing_or_unreadable_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match="weights .*nothing.pth does not exist; check the path"):
+        pretrained_weights("resnet18", tmp_path / "nothing.pth")
+    (tmp_path / "cut.pth").write_bytes(b"PK\x03\x04 cut short")
+    with pytest.raises(ValueError, match="cut.pth is no file of plain tensors"):
+        pretrained_weights("resnet18", tmp_path / "cut.pth")
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_file_with_code_is_refused_and_the_code_not_run(named, tmp_path, cache):
+    file = cache / "resnet18-f37072fd.pth"
+    cache.mkdir(parents=True)
+    torch.save({"conv.weight": Malicious(tmp_path / "harm")}, file)
+    with pytest.raises(ValueError, match=f"{file.name} is no file of plain tensors"):
+        pretrained_weights("resnet18", file if named else True)
+    assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"fc.weight": torch.zeros(10, 4), "fc.bias": torch.zeros(10)},
+    {"fc.weight": None, "fc.bias": None}, {"fc.more": torch.zeros(1)},
+    {"bn.num_batches_tracked": None}])
+def test_another_classifier_or_none_and_files_without_counters_fit(changes, tmp_path):
+    torch.save(changed(changes), tmp_path / "weights.pth")
+    net = small_net()
+    load_pretrained(net, "small", tmp_path / "weights.pth")
+    want = changed({})
+    for name in ("conv.weight", "conv.bias", "bn.weight", "bn.bias", "bn.running_mean",
+                 "bn.running_var"):
+        assert torch.equal(net.state_dict()[name], want[name])
+
+
+@pytest.mark.parametrize("name, value", [
+    ("conv.weight", None), ("bn.running_mean", None), ("conv.bias", torch.zeros(5)),
+    ("layer9.weight", torch.zeros(1)), ("fc2.weight", torch.zeros(1))])
+def test_other_parameters_missing_unknown_or_misshapen_are_named_and_none_is_loaded(name, value,
+                                                                                    tmp_path):
+    torch.save(changed({name: value}), tmp_path / "weights.pth")
+    net = randomized(small_net(), seed=1)
+    before = {key: entry.clone() for key, entry in net.state_dict().items()}
+    with pytest.raises(ValueError, match=f"weights of .*weights.pth do not fit .*: {name}$"):
+        load_pretrained(net, "small", tmp_path / "weights.pth")
+    assert same(net.state_dict(), before)
+
+
+def test_cached_weights_that_do_not_fit_are_named(cache, site):
+    with pytest.raises(ValueError, match=f"weights of {site.name} do not fit"):
+        load_pretrained(nn.Sequential(nn.Conv2d(1, 1, 1), nn.Linear(1, 1)), "resnet18", True)
+
+
+def test_a_file_of_something_else_is_named(tmp_path):
+    torch.save([torch.zeros(1)], tmp_path / "list.pth")
+    with pytest.raises(ValueError, match="list.pth"):
+        load_pretrained(small_net(), "small", tmp_path / "list.pth")
