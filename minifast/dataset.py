@@ -34,10 +34,6 @@ class Categories:
         """The class that a target stands for."""
         return self.classes[int(target)]
 
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """Logits (n, c) as probabilities (n, c): of each row they add up to 1 (softmax)."""
-        return logits.softmax(dim=1)
-
 
 class Tags:
     """Any number of classes a picture. The target has a 0 or 1 per class; the loss is binary
@@ -63,10 +59,6 @@ class Tags:
     def caption(self, target: Tensor) -> str:
         """The tags that a target (c) has, joined by `;` as v1 does."""
         return ";".join(tag for tag, yes in zip(self.classes, target) if yes)
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """Logits (n, c) as probabilities (n, c), each on its own (sigmoid)."""
-        return logits.sigmoid()
 
 
 def target_for(labels: Sequence, files: Sequence[Path], train: Sequence[int],

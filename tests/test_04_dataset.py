@@ -46,13 +46,6 @@ def test_the_caption_of_a_category_is_its_class():
     assert target.classes == ["sea", "land", "air"]
 
 
-def test_the_probabilities_of_categories_add_up_to_1_in_each_row():
-    # e^0 : e^(log 3) = 1 : 3
-    logits = torch.tensor([[0, log(3)], [5, 5]])
-    probabilities = Categories(["a", "b"]).probabilities(logits)
-    assert torch.allclose(probabilities, torch.tensor([[0.25, 0.75], [0.5, 0.5]]))
-
-
 def test_the_loss_of_categories_is_cross_entropy():
     # -log(3/4) and -log(1/2), mean .4904146
     loss = Categories(["a", "b"]).loss(torch.tensor([[0, log(3)], [5, 5]]), torch.tensor([1, 0]))
@@ -82,12 +75,6 @@ def test_the_caption_of_tags_is_those_that_there_are():
     assert tags.caption(torch.tensor([1., 0, 1])) == "cloudy;road"
     assert tags.caption(torch.zeros(3)) == ""
     assert tags.classes == ["cloudy", "haze", "road"]
-
-
-def test_each_tag_has_a_probability_of_its_own():
-    # 1 / (1 + e^-x): 1 / (1 + 1/3) = 3/4
-    probabilities = Tags(["a", "b"]).probabilities(torch.tensor([[log(3), 0], [-log(3), log(3)]]))
-    assert torch.allclose(probabilities, torch.tensor([[0.75, 0.5], [0.25, 0.75]]))
 
 
 def test_the_loss_of_tags_is_binary_cross_entropy_over_pictures_and_classes():
