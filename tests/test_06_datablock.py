@@ -214,6 +214,11 @@ def test_a_size_is_one_whole_number_from_1_or_two(size, tmp_path):
         labelled(tmp_path).transform(size=size)
 
 
+def test_without_transform_pictures_come_as_they_are(tmp_path):
+    dataset = bunch(labelled(tmp_path)).train_ds
+    assert (dataset.size, dataset.method, dataset.reduced) == (None, "crop", True)
+
+
 def test_the_smallest_picture_has_one_pixel(tmp_path):
     assert labelled(tmp_path).transform(size=1).size == (1, 1)
 

@@ -180,8 +180,10 @@ def test_the_names_and_shapes_are_torchvisions(arch, name, shape):
 
 
 def test_the_children_stand_in_the_order_in_which_they_run():
-    assert [name for name, _ in without_numbers(resnet18).named_children()] == [
+    net = without_numbers(resnet18)
+    assert [name for name, _ in net.named_children()] == [
         "conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4", "avgpool", "fc"]
+    assert isinstance(net.relu, nn.ReLU) and isinstance(net.maxpool, nn.MaxPool2d)
 
 
 @pytest.mark.parametrize("arch, features", [(resnet18, 512), (resnet50, 2048)])

@@ -121,6 +121,33 @@ class AsksForItsSize(Base):
         return self.top(self.b(self.a(x)))
 
 
+class OtherArguments(Base):
+    """Its second child takes two pictures."""
+
+    def __init__(self):
+        super().__init__()
+        self.b = nn.Bilinear(64, 64, 64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.top(self.b(self.a(x), x))
+
+
+class Pairs(Base):
+    """Its second child gives two tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.b = nn.LSTM(64, 64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.top(self.b(self.a(x)[0])[0][None])
+
+
+class RefusesItsSize(Base):
+    def forward(self, x: Tensor) -> Tensor:
+        raise ValueError("wanted pictures of 224 pixels")
+
+
 class TransformerLike(nn.Module):
     """Patches in a row go through a transformer, and there are features (n, length, f)."""
 

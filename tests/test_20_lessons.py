@@ -4,6 +4,7 @@ from collections import Counter
 import csv
 from dataclasses import dataclass
 import json
+import os
 from pathlib import Path
 import subprocess
 import sys
@@ -147,7 +148,8 @@ def test_a_cloudy_tile_is_brighter_and_greyer_than_the_forest():
 def test_the_planet_lesson_runs_and_its_table_is_in_results_json(tmp_path):
     script = [sys.executable, str(LESSONS / "planet.py"), "--quick", "--tiles", "60", "--out",
               str(tmp_path / "planet")]
-    done = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path,
+                          env={**os.environ, "PYTHONPATH": str(LESSONS.parent)})
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "planet" / "results.json").read_text())
     assert [(stage["name"], stage["size"], stage["frozen"]) for stage in results["stages"]] == [
