@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from minifast import check
 from minifast.images import CENTRE, open_image
+from minifast.seeds import seed_of
 
 
 class Categories:
@@ -65,31 +66,35 @@ def target_for(labels: Sequence, files: Sequence[Path], train: Sequence[int],
                classes: Sequence[str] | None = None) -> Categories | Tags:
     """The kind of target that these labels make: Categories of strings, Tags of lists of strings.
 
-    labels, files  one per item; train: the numbers of the items for training
+    labels, files  one per item; a label None is one that nobody needs
+    train          the numbers of the items for training
     classes        in the order of the model's outputs; None: those of all items, sorted
 
     Classes come from all items and not from those for training alone (as in v1): so a rare tag does
     not vanish by the luck of the split. A warning names classes that no training item has.
-    Raises ValueError, naming the file, on an empty class, one that is not in `classes`, or where
-    some labels are strings and others not.
+    Raises ValueError, naming the file, on an empty class, one that is not in `classes`, a label of
+    another kind, or of another than the first; and where there is no class at all.
     """
-    single = isinstance(labels[0], str)
-    for label, file in zip(labels, files):
-        if isinstance(label, str) != single:
-            raise ValueError(f"{file} has the label {label!r} and {files[0]} {labels[0]!r}; wanted "
-                             "strings (one class each) or lists of strings (tags), not both")
-    tags = [{label} if single else set(label) for label in labels]
+    labelled = [(label, file) for label, file in zip(labels, files) if label is not None]
+    kind = str if isinstance(labelled[0][0], str) else (list, tuple, set)
+    for label, file in labelled:
+        if not isinstance(label, kind):
+            raise ValueError(f"{file} has the label {label!r}, {labelled[0][1]} {labelled[0][0]!r};"
+                             " wanted strings (a class each), or lists of strings (tags), not both")
+    tags = [() if label is None else [label] if kind is str else label for label in labels]
     classes = sorted(set().union(*tags)) if classes is None else list(classes)
     for label, file in zip(tags, files):
-        wrong = label - (set(classes) - {""})
+        wrong = [tag for tag in label if tag == "" or tag not in classes]
         if wrong:
-            raise ValueError(f"{file} has the label {check.some(map(repr, sorted(wrong)))}; wanted "
-                             f"of: {check.some(classes, 20)}")
+            raise ValueError(f"{file} has the label {check.some(map(repr, wrong))}; wanted of: "
+                             f"{check.some(filter(None, classes), 20)}")
+    if not classes:
+        raise ValueError(f"no picture has a label, from {files[0]} on; is that the right column?")
     unseen = set(classes) - set().union(*(tags[i] for i in train))
     if unseen:
         warnings.warn(f"no training picture has {check.some(sorted(unseen), 20)}: a model cannot "
                       "learn what it never sees")
-    return Categories(classes) if single else Tags(classes)
+    return Categories(classes) if kind is str else Tags(classes)
 
 
 class Dataset:
@@ -124,7 +129,7 @@ class Dataset:
         i, window = key, CENTRE
         if isinstance(key, tuple):
             i, seed, epoch = key
-            window = tuple(numpy.random.default_rng([seed, epoch, i]).random(2))
+            window = tuple(numpy.random.default_rng(seed_of(seed, epoch, i)).random(2))
         picture = open_image(self.files[i], self.size, self.method, window, self.reduced)
         target = torch.empty(0) if self.labels is None else self.target.encode(self.labels[i])
         return picture, target

@@ -1,7 +1,5 @@
 """Which device, which precision, how many workers: what differs from machine to machine."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 import os
 from pathlib import Path
 import sys
@@ -24,7 +22,7 @@ def device_name(device: torch.device) -> str:
 
 
 def cores() -> int:
-    """How many cores this process may use: in a container often fewer than the machine has."""
+    """How many cores this process may use, which a cluster's scheduler may have limited."""
     can_ask = hasattr(os, "sched_getaffinity")              # Linux can, macOS and Windows cannot
     return len(os.sched_getaffinity(0)) if can_ask else os.cpu_count()
 
@@ -70,13 +68,3 @@ def default_workers(device: torch.device) -> int:
     if fork_context() is None or device.type == "cpu":
         return 0
     return min(8, cores())
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Inside, torch's global random numbers (first weights, dropout) follow from the seed alone;
-    afterwards the random state is as it was before."""
-    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
-        yield

@@ -15,35 +15,25 @@ from torch.utils.data import DataLoader, default_collate
 
 from minifast import check
 from minifast.device import fork_context
+from minifast.seeds import generator_for, seed_of
 
 Batch = tuple[Tensor, Tensor]
-Transform = Callable[[Tensor, Tensor, Generator], Batch]
-Stats = tuple[tuple[float, float, float], tuple[float, float, float]]     # mean and std per channel
+Transform = Callable[[Tensor, Tensor, Generator], Batch]    # x, y on the device; rng on the CPU
+Stats = tuple[Sequence[float] | Tensor, Sequence[float] | Tensor]         # mean and std per channel
 
 imagenet_stats: Stats = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def normalize(x: Tensor, stats: Stats) -> Tensor:
     """(x - mean) / std per channel; x is (n, 3, h, w) float, 0..1 before."""
-    mean, std = (x.new_tensor(values)[:, None, None] for values in stats)            # (3, 1, 1)
-    return (x - mean) / std
+    mean, std = (torch.as_tensor(part, device=x.device)[:, None, None] for part in stats)
+    return (x - mean) / std                                           # (3, 1, 1) on (n, 3, h, w)
 
 
 def denormalize(x: Tensor, stats: Stats) -> Tensor:
     """What normalize was given: x * std + mean per channel."""
-    mean, std = (x.new_tensor(values)[:, None, None] for values in stats)            # (3, 1, 1)
-    return x * std + mean
-
-
-def seed_of(*key: int) -> int:
-    """One seed from several numbers, so that (1, 2) and (2, 1) have nothing in common."""
-    # With the length, because numpy takes (1, 2) and (1, 2, 0) for the same.
-    return int(numpy.random.SeedSequence((len(key), *key)).generate_state(1)[0])
-
-
-def generator_for(*key: int) -> Generator:
-    """A random generator on the CPU whose numbers follow from the key alone."""
-    return Generator().manual_seed(seed_of(*key))
+    mean, std = (torch.as_tensor(part, device=x.device)[:, None, None] for part in stats)
+    return x * std + mean                                             # (n, 3, h, w) by (3, 1, 1)
 
 
 @dataclass
@@ -59,7 +49,8 @@ class Loader:
     num_workers  processes that fetch items, 0 for none (as on platforms that do not fork, see
                  device.fork_context); the batches are the same
     device       where the batches go
-    tfms         (x, y, rng) -> (x, y) on a batch (n, 3, h, w) of floats 0..1, or None
+    tfms         (x, y, rng) -> (x, y) on a batch (n, 3, h, w) of floats 0..1, or None; rng is a
+                 generator on the CPU, whatever the device, so that results do not depend on it
     stats        what to normalize with, or None
     """
 
@@ -77,6 +68,9 @@ class Loader:
         check.between("bs", self.bs, 1)
         check.between("num_workers", self.num_workers, 0)
         check.between("number of items in a data set", len(self.dataset), 1)
+        if self.stats:
+            # Once and for all on the device: each copy to a GPU would make its queue run dry.
+            self.stats = tuple(torch.as_tensor(part, device=self.device) for part in self.stats)
 
     def __len__(self) -> int:
         return len(self.item_numbers(0))
@@ -87,11 +81,11 @@ class Loader:
         return self.batches(self.epoch - 1)
 
     def item_numbers(self, epoch: int) -> list[list[int]]:
-        """The numbers of the items in each batch of an epoch (0, 1, ...)."""
+        """The numbers of the items in each batch of an epoch (0, 1, ...), as `train` says above."""
         n = len(self.dataset)
         order = list(range(n))
         if self.train:
-            order = numpy.random.default_rng([self.seed, epoch]).permutation(n).tolist()
+            order = numpy.random.default_rng(seed_of(self.seed, epoch)).permutation(n).tolist()
         batches = [order[start:start + self.bs] for start in range(0, n, self.bs)]
         return batches[:-1] if self.train and n > self.bs and n % self.bs else batches
 

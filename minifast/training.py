@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from minifast.databunch import DataBunch
-from minifast.device import seeded
-from minifast.loader import Batch, Loader, seed_of
+from minifast.loader import Batch, Loader
 from minifast.metrics import Metric, Score, name_of, score
 from minifast.progress import EpochTable, bar, minutes
 from minifast.recorder import Recorder
+from minifast.seeds import seeded
 
 Loss = Callable[[Tensor, Tensor], Tensor]                       # (logits, targets) -> 0-dim, a mean
 Schedule = Callable[[int], tuple[list[float], float]]           # batch -> rate per group, momentum
@@ -52,10 +52,10 @@ def validate(model: nn.Module, loader: Loader, loss_func: Loss, metrics: Sequenc
     """valid_loss and each metric by name, exact over the whole data set whatever the batch size.
 
     The loss of a batch weighs as much as it has pictures. The model runs in eval mode (dropout off,
-    BatchNorm by its running statistics), and is then in the mode in which it came.
+    BatchNorm by its running statistics); then each layer is in the mode in which it came.
     """
     totals = {"valid_loss": Score(0, 0), **{name_of(function): Score(0, 0) for function in metrics}}
-    was_training = model.training
+    modes = [(layer, layer.training) for layer in model.modules()]
     model.eval()
     try:
         for x, y in bar(loader.batches(0), len(loader), "valid"):
@@ -66,7 +66,8 @@ def validate(model: nn.Module, loader: Loader, loss_func: Loss, metrics: Sequenc
             for function in metrics:
                 totals[name_of(function)] += score(function, logits, y)
     finally:
-        model.train(was_training)
+        for layer, mode in modes:
+            layer.training = mode
     return {name: float(total) for name, total in totals.items()}
 
 
@@ -93,14 +94,15 @@ def train_epoch(model: nn.Module, loader: Loader, loss_func: Loss, optimizer: Op
 
     model.train()
     try:
-        with seeded(seed_of(loader.seed, loader.epoch)):            # for dropout
+        with seeded(loader.seed, loader.epoch):                     # for dropout
             for batch in bar(loader, len(loader), "train", read_losses):
                 rates, momentum = schedule(len(recorder.rates) - recorder.fits[-1])
                 set_rates(optimizer, rates, momentum)
                 loss = train_batch(model, batch, loss_func, optimizer, autocast)
                 recorder.add_batch(loss, rates, momentum)
-    finally:
-        recorder.read_losses()
+    except BaseException:           # Ctrl-C, a broken file: what was learned by then is it sound?
+        read_losses()
+        raise
 
 
 def fit(model: nn.Module, data: DataBunch, loss_func: Loss, optimizer: Optimizer, epochs: int,

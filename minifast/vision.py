@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from minifast.databunch import DataBunch
-from minifast.device import seeded
 from minifast.groups import body_of, head, split_groups
 from minifast.learner import Learner
 from minifast.metrics import Metric
 from minifast.resnet import load_pretrained
+from minifast.seeds import seeded
 
 
 def cnn_learner(data: DataBunch, arch: Callable[[], nn.Module],

@@ -82,35 +82,3 @@ def test_there_are_workers_for_a_gpu_only_as_many_as_cores_up_to_8(monkeypatch, 
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(device, "cores", lambda: cores)
     assert device.default_workers(where) == wanted
-
-
-def test_within_seeded_random_numbers_are_those_of_the_seed_and_outside_as_if_nothing_was():
-    torch.manual_seed(7)
-    wanted = torch.rand(2)
-    torch.manual_seed(3)
-    inside = torch.rand(2)
-    torch.manual_seed(7)
-    with device.seeded(3):
-        assert torch.equal(torch.rand(2), inside)
-    assert torch.equal(torch.rand(2), wanted)
-
-
-def test_the_random_state_is_put_back_after_an_error_too():
-    before = torch.random.get_rng_state()
-    with pytest.raises(ValueError, match="a broken file"):
-        with device.seeded(3):
-            torch.rand(2)
-            raise ValueError("a broken file")
-    assert torch.equal(torch.random.get_rng_state(), before)
-
-
-@pytest.mark.parametrize("in_use, wanted", [(True, [2]), (False, [])])
-def test_the_random_state_of_a_gpu_in_use_is_put_back_too(monkeypatch, in_use, wanted):
-    kept, fork = [], torch.random.fork_rng
-    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: in_use)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
-    monkeypatch.setattr(torch, "manual_seed", lambda seed: None)
-    monkeypatch.setattr(torch.random, "fork_rng", lambda gpus: (kept.append(gpus), fork([]))[1])
-    with device.seeded(3):
-        pass
-    assert kept == [wanted]

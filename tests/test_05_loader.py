@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from minifast.dataset import Categories, Dataset
-from minifast.loader import (Loader, as_pair, collate, denormalize, generator_for, ignore_ctrl_c,
-                             imagenet_stats, normalize, seed_of)
+from minifast.loader import (Loader, as_pair, collate, denormalize, ignore_ctrl_c,
+                             imagenet_stats, normalize)
 
 CPU = torch.device("cpu")
 
@@ -172,7 +172,7 @@ def test_a_broken_file_is_named_even_from_a_worker(tmp_path):
         Image.fromarray(noise).save(file)
     files[1].write_bytes(files[1].read_bytes()[:700])
     batches = loader(Dataset(files, ["a", "a"], Categories("a")), 1, False, num_workers=1)
-    with pytest.raises(ValueError, match="broken.jpg cannot be read"):
+    with pytest.raises(ValueError, match=r"\bbroken\.jpg"):
         list(batches)
 
 
@@ -239,26 +239,6 @@ def test_what_transforms_draw_follows_from_seed_epoch_and_batch(train):
     assert len(set(draws(3) + draws(4))) == 8         # 2 seeds, 2 epochs, 2 batches: all different
 
 
-def test_seeds_depend_on_each_number_and_on_their_order():
-    keys = [(1, 2), (2, 1), (1, 3), (3, 2), (1, 2, 3), (3, 2, 1), (0,), (1,)]
-    assert len({seed_of(*key) for key in keys}) == len(keys)
-    assert all(seed_of(*key) == seed_of(*key) and type(seed_of(*key)) is int for key in keys)
-
-
-def test_a_longer_key_is_another_key_even_if_it_ends_in_0():
-    # numpy alone fills short keys with zeros
-    assert seed_of(42, 2) != seed_of(42, 2, 0)
-
-
-def test_a_generator_for_a_key_repeats_itself_and_touches_nothing_else():
-    before = random_states()
-    first, again, other = (torch.rand(3, generator=generator_for(*key))
-                           for key in ((1, 2), (1, 2), (2, 1)))
-    assert torch.equal(first, again) and not torch.equal(first, other)
-    assert generator_for(1).device == CPU
-    assert random_states() == before
-
-
 def test_batches_go_to_the_device():
     # torch's "meta" device knows shapes and types and holds no numbers
     batches = Loader(Numbered(3), 3, True, 0, 0, torch.device("meta"))
@@ -289,8 +269,7 @@ def test_items_without_files_are_named_by_number():
 
 def test_pictures_of_different_size_are_refused_with_the_way_out():
     items = [(torch.zeros(3, rows, 5, dtype=torch.uint8), 0) for rows in (4, 6, 4)]
-    with pytest.raises(ValueError, match=r"differ in size: \(3, 4, 5\), \(3, 6, 5\); "
-                                         r"give transform\(size=...\)"):
+    with pytest.raises(ValueError, match=r"size.*3, 4, 5.*3, 6, 5.*transform"):
         list(loader(items))
 
 
@@ -331,15 +310,15 @@ def test_one_callable_is_for_training_alone_and_a_pair_is_kept():
 
 @pytest.mark.parametrize("tfms", [[noisy], [noisy, noisy, noisy], [noisy, 1], ["a", noisy], 5])
 def test_other_transforms_are_refused(tfms):
-    with pytest.raises(TypeError, match="tfms must be a callable"):
+    with pytest.raises(TypeError, match=r"\btfms\b"):
         as_pair(tfms)
 
 
 def test_no_batch_size_no_fewer_workers_than_none_and_no_empty_data_set():
     for bs in (0, -1):
-        with pytest.raises(ValueError, match=f"bs must be at least 1, got {bs}"):
+        with pytest.raises(ValueError, match=rf"\bbs\b.*(?<!-){bs}\b"):
             loader(Numbered(3), bs)
-    with pytest.raises(ValueError, match="num_workers must be at least 0, got -1"):
+    with pytest.raises(ValueError, match=r"\bnum_workers\b.*-1\b"):
         loader(Numbered(3), num_workers=-1)
-    with pytest.raises(ValueError, match="items in a data set must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"data ?set.*(\b0\b|empty)"):
         loader(Numbered(0))
