@@ -13,7 +13,7 @@ from minifast.device import uses_bfloat16
 from minifast.files import load_tensors, save_tensors
 from minifast.groups import freeze_to, group_rates
 from minifast.metrics import Metric, metric, name_of
-from minifast.recorder import Recorder
+from minifast.recorder import COLUMNS, Recorder
 from minifast.schedules import one_cycle
 from minifast.training import Loss, Schedule, fit, validate
 
@@ -40,7 +40,7 @@ class Learner:
             raise ValueError("which loss? give Learner(loss_func=...), or data with a target")
         self._data, self.loss_func = data, loss_func or data.target.loss
         self.metrics = [metric(entry) if isinstance(entry, str) else entry for entry in metrics]
-        check.unique("metrics", [name_of(function) for function in self.metrics])
+        check.unique("columns of the history", [*COLUMNS, *map(name_of, self.metrics)])
         device = data.train_dl.device
         fast = uses_bfloat16(device, precision)
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=fast)
@@ -127,26 +127,37 @@ class Learner:
         """Weights, optimiser, freeze state and classes to a file, whole or not at all."""
         return save_tensors(file, {
             "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-            "frozen_to": self.frozen_to, "classes": self.data.classes})
+            "frozen_to": self.frozen_to, "classes": self.data.classes,
+            "groups": self.group_sizes()})
+
+    def group_sizes(self) -> list[int]:
+        """How many weights, counted as tensors, each layer group has."""
+        return [len(list(group.parameters())) for group in self.groups]
 
     def load(self, file: Path | str, with_opt: bool = True) -> None:
         """Back to what `save` wrote, and say what that was.
 
         with_opt  False: weights alone; freeze state and optimiser stay as they are
 
-        Raises ValueError, and changes nothing, where the file is unreadable or of other classes, or
-        its weights do not fit this model.
+        Raises ValueError, and changes nothing, where the file is unreadable, or its classes, layer
+        groups or weights are not those of this learner.
         """
         saved = load_tensors(file)
-        if saved["classes"] != self.data.classes:
-            raise ValueError(f"{file} answers for {saved['classes']}, this data has "
-                             f"{self.data.classes}")
+        for name, mine in (("classes", self.data.classes), ("groups", self.group_sizes())):
+            if saved.get(name) != mine:
+                raise ValueError(f"{file} has {name} {saved.get(name)}, this learner has {mine}")
         check.same_weights(file, saved["model"], self.model.state_dict())
         self.model.load_state_dict(saved["model"])
         report = "optimiser and freeze state stay as they are"
         if with_opt:
             self.freeze_to(saved["frozen_to"])
             self.optimizer.load_state_dict(saved["optimizer"])
+            for parameter, state in self.optimizer.state.items():
+                for name, value in state.items():
+                    # AdamW's fused kernel wants a moment to lie in memory as its parameter does,
+                    # which channels_last changes; torch keeps the layout of the file.
+                    if value.shape == parameter.shape:
+                        state[name] = torch.empty_like(parameter).copy_(value)
             report = (f"optimiser ({len(saved['optimizer']['state'])} entries), freeze state "
                       f"(groups from {self.frozen_to} on train)")
         print(f"{file}: restored {len(saved['model'])} weights; {report}")

@@ -12,6 +12,7 @@ from torch import Tensor
 from minifast import draw
 
 SMOOTHING = 0.98
+COLUMNS = ("batch", "train_loss", "valid_loss", "seconds")      # of an epoch, besides the metrics
 
 
 def smoothed(losses: list[float]) -> list[float]:
@@ -69,8 +70,9 @@ class Recorder:
                 for value in smoothed(self.losses[first:end])]
 
     def train_loss(self) -> float:
-        """The smoothed loss after the latest batch whose loss was read; NaN before the first."""
-        return (smoothed(self.losses[self.fits[-1]:]) or [nan])[-1]
+        """The smoothed loss of the latest fit, after its latest loss that was read; else NaN."""
+        losses = self.losses[self.fits[-1]:] if self.fits else []
+        return (smoothed(losses) or [nan])[-1]
 
     def plot_losses(self) -> Image.Image:
         """Training loss per batch, raw and smoothed, and validation loss after each epoch."""
@@ -89,7 +91,7 @@ class Recorder:
     def plot_metrics(self) -> Image.Image:
         """Each metric on the validation set after each epoch."""
         names = [name for name in (self.epochs[-1] if self.epochs else {})
-                 if name not in ("batch", "train_loss", "valid_loss", "seconds")]
+                 if name not in COLUMNS]
         return draw.chart({name: self.per_epoch(name) for name in names}, "batch", "metric")
 
     def per_epoch(self, name: str) -> draw.Points:

@@ -59,6 +59,7 @@ def test_smoothing_starts_anew_with_each_fit():
 
 def test_before_the_first_batch_the_training_loss_is_not_a_number():
     assert math.isnan(recorder_of([], fits=[0]).train_loss())
+    assert math.isnan(Recorder().train_loss())
 
 
 def test_per_epoch_pairs_each_value_with_the_batches_done_by_then():

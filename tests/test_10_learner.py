@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from minifast.databunch import DataBunch
 from minifast.dataset import Categories, Tags
+from minifast.files import save_tensors
 from minifast.learner import Learner
 from minifast.metrics import METRICS, accuracy, register
 
@@ -68,8 +69,14 @@ def test_metrics_are_functions_partials_or_names():
         del METRICS["for_this_test"]
     with pytest.raises(ValueError, match="no metric 'acuracy'; did you mean 'accuracy'"):
         learner(metrics=["acuracy"])
-    with pytest.raises(ValueError, match="metrics must differ.*accuracy"):
+    with pytest.raises(ValueError, match="accuracy"):
         learner(metrics=["accuracy", accuracy])
+
+    def seconds(logits, y):
+        return 1.0
+
+    with pytest.raises(ValueError, match="seconds"):
+        learner(metrics=[seconds])
 
 
 def test_without_groups_the_model_is_one_group():
@@ -250,16 +257,45 @@ def test_load_refuses_other_classes_and_other_models_and_changes_nothing(tmp_pat
     Learner(points(), nn.Linear(4, 2), precision="float32").save(tmp_path / "small.pth")
     learn = learner()
     before = weights_of(learn)
-    with pytest.raises(ValueError, match="turned.pth answers for .'high', 'low'."):
-        learn.load(tmp_path / "turned.pth")
-    with pytest.raises(ValueError, match="small.pth do not fit this model"):
-        learn.load(tmp_path / "small.pth")
-    with pytest.raises(ValueError, match="none.pth does not exist"):
-        learn.load(tmp_path / "none.pth")
-    assert same(before, weights_of(learn))
+    wide = learner()
+    wide.model[0] = wide.groups[0] = nn.Linear(5, 4)
+    wide.save(tmp_path / "wide.pth")
+    save_tensors(tmp_path / "other.pth", {"weight": torch.zeros(2)})
+    for name, reason in (("turned", "classes .'high', 'low'."), ("small", r"groups \[2\]"),
+                         ("wide", "0.weight"), ("other", "classes None"), ("none", "exist")):
+        with pytest.raises(ValueError, match=rf"{name}\.pth.*{reason}"):
+            learn.load(tmp_path / f"{name}.pth")
+    assert same(before, weights_of(learn)) and learn.frozen_to == 0
+
+
+def convolution(precision: str) -> Learner:
+    """A learner whose weights (3, 2, 2, 1) lie in memory otherwise where precision is "auto"."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Unflatten(1, (2, 2, 1)), nn.Conv2d(2, 3, (2, 1)), nn.Flatten(),
+                            nn.Linear(3, 2))
+    learn = Learner(points(), net, precision=precision)
+    learn.autocast = torch.autocast("cpu", enabled=False)   # nothing but the layout shall differ
+    return learn
+
+
+@pytest.mark.parametrize("first, then", [("auto", "float32"), ("float32", "auto")])
+def test_training_goes_on_the_same_where_weights_lie_otherwise_in_memory(tmp_path, monkeypatch,
+                                                                         first, then):
+    monkeypatch.setattr("minifast.learner.uses_bfloat16", lambda device, how: how == "auto")
+    saved = convolution(first)
+    saved.fit(1, 0.01)
+    file, after = saved.save(tmp_path / "stage.pth"), []
+    for precision in (first, then):
+        learn = convolution(precision)
+        learn.load(file)
+        learn.fit(1, 0.01)
+        after.append(weights_of(learn))
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*after, strict=True))
 
 
 def test_what_is_saved_is_tensors_and_plain_values(tmp_path):
     saved = torch.load(learner().save(tmp_path / "a.pth"), weights_only=True)
-    assert set(saved) == {"model", "optimizer", "frozen_to", "classes"}
+    assert set(saved) == {"model", "optimizer", "frozen_to", "classes", "groups"}
+    assert saved["groups"] == [2, 2, 2]                     # a weight and a bias each
     assert saved["classes"] == ["low", "high"]

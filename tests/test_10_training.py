@@ -138,6 +138,10 @@ def test_validation_switches_dropout_off_and_leaves_the_mode_as_it_was():
         found = [validate(model, points().valid_dl, F.cross_entropy, [], FLOAT32) for _ in range(2)]
         assert found[0] == found[1]
         assert model.training == model[1].training == training
+    model.train()
+    model[2].eval()                                         # as someone may who keeps statistics
+    validate(model, points().valid_dl, F.cross_entropy, [], FLOAT32)
+    assert [model.training, *(layer.training for layer in model)] == [True, True, True, False]
     assert all(torch.equal(a, b) for a, b in zip(before, model.state_dict().values()))
 
 
@@ -257,6 +261,24 @@ def test_ctrl_c_keeps_what_was_learned_and_noted():
     assert len(recorder.losses) == len(recorder.rates) == 3
     assert not torch.equal(model.weight, start)
     run(model, points())
+
+
+def test_ctrl_c_right_after_a_broken_loss_brings_back_the_epochs_start_too():
+    losses = iter([1.0, float("nan")])
+
+    def loss(logits, y):
+        factor = next(losses, None)
+        if factor is None:
+            raise KeyboardInterrupt
+        return F.cross_entropy(logits, y) * factor
+
+    model = linear()
+    optimizer, recorder = adamw(model), Recorder()
+    start = state_of(model, optimizer)
+    with pytest.raises(ValueError, match="nan at step 1"):
+        train_epoch(model, add_fit(recorder, points()), loss, optimizer, constant, recorder,
+                    FLOAT32)
+    assert all(torch.equal(a, b) for a, b in zip(start, state_of(model, optimizer), strict=True))
 
 
 def add_fit(recorder: Recorder, data: DataBunch):
