@@ -35,7 +35,7 @@ class Settings:
     weights: str = "imagenet"    # where the body comes from: imagenet, weather, none, or a file
     sizes: tuple[int, ...] = (128, 256)     # sides of the tiles, small and then big
     epochs: int = 5              # of each stage
-    lr: tuple[float, ...] = (1e-2, 5e-3)    # rate of the head while frozen, small and then big
+    lr: tuple[float, ...] = (1e-2, 5e-3)    # rate of the head (weights none: of all), small, big
     lr_low: float = 1e-5         # unfrozen: rate of the first layer group
     lr_div: float = 5.0          # unfrozen: the head's rate is lr divided by this
     weather_epochs: int = 5      # weights weather: epochs of the first body, from scratch
@@ -66,8 +66,6 @@ arch = {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50}[s.arch
 # %% The data: a table with a row per tile, and a folder of JPEGs
 
 path = Path(s.data) if s.data else planet(out / f"tiles-{s.tiles}", n=s.tiles)
-with open(path / s.csv) as table:
-    print("".join(line for line, _ in zip(table, range(4))))
 
 
 # %% Which files, which of them for validation, and which tags has each?
@@ -77,13 +75,16 @@ split = (ImageList.from_csv(path, s.csv, folder=s.folder, suffix=s.suffix)
 src = split.label_from_csv(label_delim=" ")
 print(f"{len(src.train)} tiles for training, {len(src.valid)} for validation; "
       f"{len(src.target.classes)} tags: {' '.join(src.target.classes)}")
+for file, tags in list(zip(src.files, src.labels))[:3]:
+    print(file.name, tags)
 
 
 # %% Ready batches. From above, a tile has no left or right and no up or down: so flip both ways
 
 def flip(x: torch.Tensor, y: torch.Tensor, rng: torch.Generator):
-    heads = torch.rand(2, len(x), 1, 1, 1, generator=rng).to(x.device) < 0.5
-    return torch.where(heads[0], x.flip(2), torch.where(heads[1], x.flip(3), x)), y
+    rows, columns = torch.rand(2, len(x), 1, 1, 1, generator=rng).to(x.device, non_blocking=True)
+    x = torch.where(rows < 0.5, x.flip(2), x)
+    return torch.where(columns < 0.5, x.flip(3), x), y
 
 
 def loaders(labelled: ImageList, size: int):
@@ -93,8 +94,10 @@ def loaders(labelled: ImageList, size: int):
 
 data = loaders(src, small)
 out.mkdir(parents=True, exist_ok=True)
-data.show_batch(rows=3).save(out / "batch.png")
+picture = data.show_batch(rows=3)
+picture.save(out / "batch.png")
 print(out / "batch.png")
+picture                                             # in a notebook, this shows it
 
 
 # %% Two metrics. partial presets a knob: acc_02(logits, targets) asks for 0.2 instead of 0.5
@@ -116,10 +119,12 @@ def score_of_constant(tags: torch.Tensor) -> dict[str, float]:
             for metric in (acc_02, f_score)}
 
 
+# The k most frequent tags, for the k that does best on these very tiles: a generous baseline.
 best = max((score_of_constant(common_first[:k]) for k in range(1, len(common_first) + 1)),
            key=lambda scores: scores[name_of(f_score)])
 baselines = {"no tag": score_of_constant(common_first[:0]), "best constant tags": best}
-print(baselines)
+for name, scores in baselines.items():
+    print(name, {metric: round(value, 6) for metric, value in scores.items()})
 
 
 # %% Without ImageNet at hand: train a body on one label per tile first, as in lessons 1 and 2
@@ -127,8 +132,9 @@ print(baselines)
 weights = {"imagenet": True, "none": False}.get(s.weights, s.weights)
 if weights == "weather":
     weather = {"clear", "partly_cloudy", "haze", "cloudy"}
-    weather_of = {file: " ".join(weather.intersection(tags)) or "none"
+    weather_of = {file: " ".join(sorted(weather.intersection(tags))) or "none"
                   for file, tags in zip(src.files, src.labels)}
+    print("\nfirst a body from scratch, on one label per tile: the weather")
     first = cnn_learner(loaders(split.label_from_func(weather_of.get), small), arch, ["accuracy"],
                         pretrained=False, precision=s.precision, seed=s.seed)
     first.fit_one_cycle(s.weather_epochs, s.weather_lr)

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from minifast.files import write_atomic
+
 WEATHER = ("clear", "partly_cloudy", "haze")        # and cloudy, which always comes alone
 GROUND = dict(p="primary", a="agriculture", r="road", w="water", c="cultivation", h="habitation",
               b="bare_ground", l="selective_logging", m="artisinal_mine", f="blooming",
@@ -67,9 +69,7 @@ def planet(folder: Path | str, n: int = 1500, size: int = 128, seed: int = 42) -
             if "cloudy" not in tags and rng.random() < 0.03:     # people err: a tag too few or many
                 tags = {*tags} ^ {GROUND[rng.choice(list("arwch"))]}
             rows.append(f"train_{i},{' '.join(sorted(tags))}")
-        unfinished = folder / "train_v2.csv.part"
-        unfinished.write_text("\n".join(rows) + "\n")
-        unfinished.replace(folder / "train_v2.csv")         # all at once: the CSV is never a half
+        write_atomic(folder / "train_v2.csv", ("\n".join(rows) + "\n").encode())
     return folder
 
 

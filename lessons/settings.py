@@ -57,5 +57,5 @@ def comments(settings: type) -> dict[str, str]:
 
 
 def in_notebook() -> bool:
-    """Whether cells are run by a kernel (Jupyter, Colab, an editor), whose flags sys.argv holds."""
+    """Whether a Jupyter kernel runs the cells (a notebook, an editor); then sys.argv is its own."""
     return "kernel" in Path(sys.argv[0]).name
