@@ -17,6 +17,7 @@ from pathlib import Path
 import re
 import warnings
 
+import numpy
 import torch
 
 from minifast import check
@@ -105,24 +106,29 @@ class ImageList:
 
     def label_from_folder(self) -> "ImageList":
         """The class of a picture is the name of the folder in which it lies."""
-        return self._label([file.parent.name for file in self.files])
+        return self.label_from_func(lambda file: file.parent.name)
 
     def label_from_func(self, func: Callable, classes: Sequence[str] | None = None) -> "ImageList":
         """The label of a file is func(file): a class as a string, or its tags as a list of strings.
 
         classes  all that there are, in the order of the model's outputs; None: those that occur
         """
-        return self._label([func(file) for file in self.files], classes)
+        used = {*(self.train or ()), *(self.valid or ())}   # split_by_folder leaves files out
+        return self._label([func(file) if i in used else None
+                            for i, file in enumerate(self.files)], classes)
 
     def label_from_re(self, pattern: str) -> "ImageList":
         """The class is the first group of a regular expression, searched in the path with slashes.
 
         Raises ValueError, naming a file, where the pattern is not found.
         """
-        found = [re.search(pattern, file.as_posix()) for file in self.files]
-        if None in found:
-            raise ValueError(f"label_from_re: no {pattern!r} in {self.files[found.index(None)]}")
-        return self._label([match.group(1) for match in found])
+        def first_group(file: Path) -> str:
+            match = re.search(pattern, file.as_posix())
+            if match is None:
+                raise ValueError(f"label_from_re: no {pattern!r} in {file}")
+            return match.group(1)
+
+        return self.label_from_func(first_group)
 
     def _label(self, labels: Sequence, classes: Sequence[str] | None = None) -> "ImageList":
         self._after(self.train, "a label", "split_by_rand_pct(0.2, seed=42) or another split_...")
@@ -137,9 +143,11 @@ class ImageList:
         """How pictures get to one size, and what is then done to batches of them.
 
         tfms     a callable (x, y, rng) -> (x, y) for batches of training, x (n, 3, h, w) floats
-                 0..1; or a pair of such callables or None, for training and for validation
+                 0..1, rng a generator on the CPU; or a pair of such callables or None, for training
+                 and for validation
         size     rows and columns; one number means a square; None leaves each file's size
-        method   "crop", "pad" or "squish" (images.resize); None: crop for one number, else squish
+        method   "crop", "pad" or "squish" (images.resize); None: squish for a tuple or list, else
+                 crop
         reduced  allow JPEGs to be decoded at a reduced scale (images.open_image)
 
         Raises ValueError on a bad size or method, TypeError on bad tfms.
@@ -148,7 +156,7 @@ class ImageList:
         method = method or ("squish" if isinstance(size, (tuple, list)) else "crop")
         check.one_of("method", method, METHODS)
         if size is not None:
-            size = (size, size) if isinstance(size, (int, float)) else tuple(size)
+            size = (size, size) if numpy.ndim(size) == 0 else tuple(size)
             check_size(size)
         return replace(self, tfms=as_pair(tfms), size=size, method=method, reduced=reduced)
 

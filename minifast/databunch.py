@@ -60,12 +60,12 @@ class DataBunch:
     @property
     def valid_ds(self) -> object | None:
         """The data set of validation, or None."""
-        return self.valid_dl and self.valid_dl.dataset
+        return None if self.valid_dl is None else self.valid_dl.dataset
 
     @property
     def classes(self) -> list[str] | None:
         """The names of the classes, in the order of the model's outputs; None if unknown."""
-        return self.target and self.target.classes
+        return None if self.target is None else self.target.classes
 
     @property
     def c(self) -> int:
@@ -81,7 +81,7 @@ class DataBunch:
         """
         if self.train_dl.stats is not None:
             raise ValueError("this data is normalized already; call normalize once")
-        train, valid, test = (loader and replace(loader, stats=stats)
+        train, valid, test = (None if loader is None else replace(loader, stats=stats)
                               for loader in (self.train_dl, self.valid_dl, self.test_dl))
         return replace(self, train_dl=train, valid_dl=valid, test_dl=test)
 

@@ -14,7 +14,7 @@ MARGIN = 12                                                    # pixels between 
 LEAST_CELL = 160                                               # pixels; smaller ones are enlarged
 
 
-def font() -> ImageFont.ImageFont:
+def font() -> ImageFont.FreeTypeFont:
     """Pillow's built-in font, the same on every machine."""
     return ImageFont.load_default(TEXT_SIZE)
 
@@ -90,7 +90,7 @@ def draw_line(pen: ImageDraw.ImageDraw, pixels: list[tuple[float, float]], colou
             pen.ellipse([x - 3, y - 3, x + 3, y + 3], fill=colour)
 
 
-def drawable(xs: list[float], ys: list[float], log: str) -> Points:
+def drawable(xs: list[float], ys: list[float], log: str) -> list[tuple[float, float]]:
     """The (x, y) pairs that can be drawn on these axes."""
     return [(x, y) for x, y in zip(xs, ys) if isfinite(x) and isfinite(y)
             and (x > 0 or "x" not in log) and (y > 0 or "y" not in log)]

@@ -10,7 +10,6 @@ from hashlib import sha256
 from io import BytesIO
 import os
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 
@@ -75,7 +74,7 @@ def unpickled(path: Path | str, load: Callable[[], dict]) -> dict:
     """
     try:
         content = load()
-    except (UnpicklingError, RuntimeError, EOFError, OSError, KeyError) as error:
+    except Exception as error:              # torch and pickle complain in a dozen ways
         raise ValueError(f"{path} is no file of plain tensors: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, wanted a dict of tensors")

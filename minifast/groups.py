@@ -62,6 +62,7 @@ class ConcatPool(nn.Module):
     """(n, f, h, w) -> (n, 2f, 1, 1): over h and w first the maximum, then the average."""
 
     def forward(self, x: Tensor) -> Tensor:
+        # amax and mean, and not the adaptive pools: on a GPU those add gradients in any order.
         return torch.cat([x.amax((2, 3), keepdim=True), x.mean((2, 3), keepdim=True)], dim=1)
 
 
@@ -117,7 +118,9 @@ def group_rates(lr: float | slice, groups: int) -> list[float]:
     slice(0.01)        0.01 for the last group, a tenth of it for all others
     slice(1e-5, 1e-3)  from the first to the last group in equal ratios: 1e-5, 1e-4, 1e-3
 
-    Raises ValueError on rates that are not above 0, TypeError on anything but a number or slice.
+    The last group always has the last rate, also where it is the only one.
+    Raises ValueError on rates that are not above 0 or infinite, TypeError on anything but a number
+    or a slice of one or two.
     Source: fastai v1, basic_train.lr_range.
     """
     if isinstance(lr, slice) and lr.stop is not None and lr.step is None:
@@ -131,4 +134,4 @@ def group_rates(lr: float | slice, groups: int) -> list[float]:
             raise ValueError(f"a learning rate must be above 0 and finite, got {rate} in {lr!r}")
     if low is None:
         return [high / 10] * (groups - 1) + [high]
-    return [exponential(low, high, i / max(1, groups - 1)) for i in range(groups)]
+    return [exponential(high, low, i / max(1, groups - 1)) for i in range(groups)][::-1]

@@ -74,8 +74,9 @@ def to_rgb(picture: Image.Image) -> Image.Image:
 
 def check_size(size: tuple[int, int]) -> None:
     """Raise ValueError unless a size is two whole numbers, (rows, columns), both at least 1."""
-    if len(size) != 2 or any(side != int(side) or side < 1 for side in size):
-        raise ValueError(f"size must be at least 1: whole numbers (rows, columns); got {size}")
+    whole = numpy.shape(size) == (2,) and all(isinstance(n, (int, numpy.integer)) for n in size)
+    if not whole or min(size) < 1:
+        raise ValueError(f"size must be whole numbers (rows, columns) from 1 up, got {size!r}")
 
 
 def scaled_size(have: tuple[int, int], size: tuple[int, int], method: str) -> tuple[int, int]:
@@ -86,7 +87,7 @@ def scaled_size(have: tuple[int, int], size: tuple[int, int], method: str) -> tu
             then each side becomes round(side / ratio), half to even, and at least 1
     squish  the wanted size itself: the shape may change
 
-    Raises ValueError on another method or size.
+    Raises ValueError on another method, or a size that is not two whole numbers from 1 up.
     Source: fastai v1, vision/image.py; (101, 67) to 32 is (48, 32) by crop and (32, 21) by pad.
     """
     check.one_of("method", method, METHODS)
@@ -101,7 +102,9 @@ def scaled_size(have: tuple[int, int], size: tuple[int, int], method: str) -> tu
 def resize(picture: Image.Image, size: tuple[int, int], method: str = "crop",
            window: tuple[float, float] = CENTRE,
            scaled: tuple[int, int] | None = None) -> Image.Image:
-    """An RGB picture at `size` = (rows, columns): scaled with anti-aliasing, padded, then cut.
+    """An RGB picture at `size` = (rows, columns): scaled, then padded, then cut.
+
+    Scaled with Pillow's bilinear filter, which averages where it shrinks (anti-aliasing).
 
     method   crop: cover the size and cut what is over; pad: fit into it and mirror the border;
              squish: change the shape
@@ -115,7 +118,7 @@ def resize(picture: Image.Image, size: tuple[int, int], method: str = "crop",
     """
     rows, columns = scaled or scaled_size((picture.height, picture.width), size, method)
     if (columns, rows) != picture.size:
-        picture = picture.resize((columns, rows), Image.BILINEAR)   # Pillow's filters anti-alias
+        picture = picture.resize((columns, rows), Image.BILINEAR)
     if (rows, columns) == tuple(size):
         return picture
     pixels = numpy.asarray(picture)                                 # (rows, columns, 3)

@@ -1,10 +1,11 @@
 """What is there: the rows of a CSV, the pictures of a folder; each checked while it is read."""
 
 import csv
-from mimetypes import guess_type
 from pathlib import Path
 
 from minifast import check
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm")
 
 
 def listed_files(csv_file: Path, column: int | str, folder: Path, suffix: str) -> tuple[Path, ...]:
@@ -60,14 +61,15 @@ def picture_files(folder: Path) -> tuple[Path, ...]:
     holds none.
     """
     check.exists("folder", folder, "check the path")
-    files = sorted(file for file in folder.rglob("*")
-                   if is_picture(file.relative_to(folder)) and file.is_file())
+    files = [file for file in folder.rglob("*")
+             if is_picture(file.relative_to(folder)) and file.is_file()]
     if not files:
         raise ValueError(f"folder {folder} holds no pictures; wanted files such as .jpg or .png")
-    return tuple(files)
+    # By parts, because Windows compares whole paths without regard to small and big letters.
+    return tuple(sorted(files, key=lambda file: file.parts))
 
 
 def is_picture(file: Path) -> bool:
-    """Whether the suffix is that of a picture and no part of the path is hidden."""
-    kind = guess_type(file.name)[0] or ""
-    return kind.startswith("image/") and not any(part.startswith(".") for part in file.parts)
+    """Whether the suffix is in SUFFIXES, in small letters or big, and no part of the path hides."""
+    hidden = any(part.startswith(".") for part in file.parts)
+    return file.suffix.lower() in SUFFIXES and not hidden

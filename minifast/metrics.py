@@ -83,7 +83,8 @@ def fbeta(logits: Tensor, targets: Tensor, thresh: float = 0.2, beta: float = 2,
         F = (1 + beta^2) precision recall / (beta^2 precision + recall + eps)
 
     beta says how many times as much recall counts as precision. eps keeps 0/0 away: a picture
-    with no true tag, or none said, gives 0.
+    with no true tag, or none said, gives 0. Computed in float64, which keeps a small eps, and sums
+    that do not depend on the batch size.
 
     logits   (n, c) float   raw model output; probabilities if sigmoid is False
     targets  (n, c) 0 or 1
@@ -95,7 +96,7 @@ def fbeta(logits: Tensor, targets: Tensor, thresh: float = 0.2, beta: float = 2,
     """
     check.same_shape("fbeta", logits=logits, targets=targets)
     said = (logits.sigmoid() if sigmoid else logits) > thresh                 # (n, c) bool
-    said, true = said.double(), targets.double()     # double, lest sums of batches be rounded
+    said, true = said.double(), targets.double()
     hits = (said * true).sum(dim=1)                                           # (n)
     precision = hits / (said.sum(dim=1) + eps)
     recall = hits / (true.sum(dim=1) + eps)

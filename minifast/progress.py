@@ -4,6 +4,7 @@ The bar is drawn in terminals and notebooks only: in a log file each redraw woul
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from shutil import get_terminal_size
 import sys
 from time import perf_counter
 
@@ -38,7 +39,9 @@ def bar(items: Iterable, total: int, label: str, note: Callable[[], str] = str) 
             if now - last >= REFRESH_SECONDS or done == total:
                 last, text = now, note()
                 if live:
-                    line = bar_line(label, done, total, now - start, text)
+                    # A line that is longer than the terminal would wrap, and could not be wiped.
+                    columns = get_terminal_size().columns - 1
+                    line = bar_line(label, done, total, now - start, text)[:columns]
                     print("\r" + line.ljust(width), end="", flush=True)
                     width = len(line)
     finally:

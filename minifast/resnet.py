@@ -131,9 +131,10 @@ def pretrained_weights(arch: str, source: bool | str | Path) -> dict[str, Tensor
         return unpickled(cache / WEIGHTS[arch], lambda: load_state_dict_from_url(
             url, map_location="cpu", check_hash=True, weights_only=True))
     except ValueError as error:
-        raise ValueError(f"no ImageNet weights for {arch}: {error}. Without a network, fetch {url} "
-                         f"elsewhere and put it into {cache}, or name the file with "
-                         "pretrained=FILE; or train from scratch with pretrained=False") from error
+        raise ValueError(
+            f"no ImageNet weights for {arch}: {error}. A damaged file in {cache}: delete it. No "
+            f"network: fetch {url} elsewhere and put it there, or name it with pretrained=FILE, or "
+            "train from scratch with pretrained=False") from error
 
 
 def load_pretrained(net: nn.Module, arch: str, source: bool | str | Path) -> None:

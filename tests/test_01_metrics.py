@@ -80,7 +80,7 @@ def test_accuracy_counts_the_pictures_whose_largest_logit_is_the_right_one():
 
 
 def test_accuracy_refuses_another_number_of_targets():
-    with pytest.raises(ValueError, match=r"accuracy needs .* answers \(3,\), targets \(2,\)"):
+    with pytest.raises(ValueError, match=r"accuracy.*\(3,.*\(2,"):
         accuracy(LOGITS, torch.tensor([0, 1]))
 
 
@@ -166,7 +166,7 @@ def test_fbeta_is_summed_in_double_precision():
 
 @pytest.mark.parametrize("function", [accuracy_thresh, fbeta])
 def test_tag_metrics_refuse_targets_of_another_shape(function):
-    wanted = rf"{function.__name__} needs .* logits \(3, 4\), targets \(3, 3\)"
+    wanted = rf"{function.__name__}\b.*\(3, 4\).*\(3, 3\)"
     with pytest.raises(ValueError, match=wanted):
         function(LOGITS, TAGS[:, :3])
 
@@ -221,18 +221,18 @@ def test_a_name_registered_again_is_replaced(registry):
 
 
 def test_what_cannot_be_called_is_not_registered(registry):
-    with pytest.raises(TypeError, match="metric 'f2' must be a function or a partial, got 0.9"):
+    with pytest.raises(TypeError, match=r"\bf2\b.*0\.9"):
         register("f2", 0.9)
     assert "f2" not in registry
 
 
 def test_an_unknown_metric_is_refused_with_the_nearest_name():
-    with pytest.raises(ValueError, match="no metric 'f_beta'; did you mean 'fbeta'?"):
+    with pytest.raises(ValueError, match=r"\bf_beta\b.*\bfbeta\b"):
         metric("f_beta")
 
 
 def test_unknown_knobs_are_refused_with_those_that_there_are():
-    wanted = "metric 'fbeta' has no alpha, tresh; it takes: logits, targets, thresh, beta, eps"
+    wanted = r"\bfbeta\b.*\b(alpha\W+tresh|tresh\W+alpha)\b.*\bthresh\b.*\bbeta\b.*\beps\b"
     with pytest.raises(TypeError, match=wanted):
         metric("fbeta", tresh=0.2, alpha=1, beta=1)
 
@@ -303,6 +303,5 @@ def test_anything_else_is_refused_with_the_name_of_the_metric(wrong):
     def my_metric(logits, targets, knob):
         return wrong
 
-    refusal = r"metric my_metric\(knob=1\) must return a Score, a number or a 0-dim tensor"
-    with pytest.raises(TypeError, match=refusal):
+    with pytest.raises(TypeError, match=r"my_metric\(knob=1\)"):
         score(partial(my_metric, knob=1), LOGITS, TAGS)

@@ -1,4 +1,5 @@
 from math import cos, pi
+import re
 
 import pytest
 
@@ -118,5 +119,5 @@ def test_up_and_down_are_each_half_a_cosine(pct_start):
 
 @pytest.mark.parametrize("pct_start", [-0.1, 1.1, 30])
 def test_a_share_outside_0_to_1_is_refused(pct_start):
-    with pytest.raises(ValueError, match=f"pct_start must be between 0 and 1, got {pct_start}"):
+    with pytest.raises(ValueError, match=rf"pct_start.*{re.escape(str(pct_start))}"):
         one_cycle(0, 10, 0, 1, 0, pct_start)

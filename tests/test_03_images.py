@@ -172,13 +172,13 @@ def test_padding_leaves_at_least_one_row_and_column_of_a_very_long_picture():
 
 
 def test_an_unknown_method_is_refused():
-    with pytest.raises(ValueError, match="no method 'sqish'; did you mean 'squish'?"):
+    with pytest.raises(ValueError, match=r"method.*sqish.*squish"):
         scaled_size((10, 10), (5, 5), "sqish")
 
 
 @pytest.mark.parametrize("size", [(0, 8), (8, 0), (8, -1), (8,), (8, 8, 3), (8.5, 8)])
 def test_a_size_below_1_is_refused(size):
-    with pytest.raises(ValueError, match=f"size must be at least 1.*got {re.escape(str(size))}"):
+    with pytest.raises(ValueError, match=rf"\bsize\b.*{re.escape(str(size))}"):
         scaled_size((10, 10), size, "crop")
 
 
@@ -332,25 +332,25 @@ def noise(path: Path) -> Path:
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"picture .*no\.jpg does not exist; check the folder"):
+    with pytest.raises(ValueError, match=r"\bno\.jpg(?!.*Errno)"):
         open_image(tmp_path / "no.jpg")
 
 
 def test_an_empty_file_is_refused(tmp_path):
     (tmp_path / "empty.jpg").touch()
-    with pytest.raises(ValueError, match=r"picture .*empty\.jpg is an empty file"):
+    with pytest.raises(ValueError, match=r"\bempty\.jpg\b[^/\\]* empty\b"):
         open_image(tmp_path / "empty.jpg")
 
 
 def test_a_folder_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="picture .*train cannot be read"):
+    with pytest.raises(ValueError, match=r"\btrain\b"):
         (tmp_path / "train").mkdir()
         open_image(tmp_path / "train")
 
 
 def test_a_file_that_is_no_picture_is_refused(tmp_path):
     (tmp_path / "text.jpg").write_text("image_name,tags")
-    with pytest.raises(ValueError, match=r"picture .*text\.jpg cannot be read: "):
+    with pytest.raises(ValueError, match=r"\btext\.jpg"):
         open_image(tmp_path / "text.jpg")
 
 
@@ -360,21 +360,21 @@ def test_a_truncated_file_is_refused(tmp_path, name, size):
     path = noise(tmp_path / name)
     content = path.read_bytes()
     path.write_bytes(content[:len(content) // 2])
-    with pytest.raises(ValueError, match=rf"picture .*{name} cannot be read: "):
+    with pytest.raises(ValueError, match=rf"\b{re.escape(name)}"):
         open_image(path, size)
 
 
 def test_a_picture_so_large_that_it_looks_like_an_attack_is_refused(tmp_path, monkeypatch):
     path = noise(tmp_path / "huge.png")                          # 1,600 pixels
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(ValueError, match=r"picture .*huge\.png cannot be read: .*1600 pixels"):
+    with pytest.raises(ValueError, match=r"\bhuge\.png.*1600"):
         open_image(path)
 
 
-@pytest.mark.parametrize("size, method, reason", [((8, 8), "fit", "no method 'fit'"),
-                                                  ((8, 0), "crop", "size must be at least 1")])
+@pytest.mark.parametrize("size, method, reason", [((8, 8), "fit", r"method.*\bfit\b"),
+                                                  ((8, 0), "crop", r"size.*\(8, 0\)")])
 def test_a_wrong_method_or_size_is_refused(tmp_path, size, method, reason):
-    with pytest.raises(ValueError, match=f"^{reason}"):     # and not "picture cannot be read: ..."
+    with pytest.raises(ValueError, match=rf"^(?!.*a\.png).*{reason}"):    # the file is not to blame
         open_image(noise(tmp_path / "a.png"), size, method)
 
 
@@ -406,6 +406,5 @@ def test_to_pil_takes_floats_as_0_to_1_clipped_and_rounded():
 
 @pytest.mark.parametrize("shape", [(4, 5), (1, 4, 5), (4, 5, 3), (1, 3, 4, 5), (3, 3, 4, 5)])
 def test_to_pil_refuses_another_shape(shape):
-    wanted = r"to_pil needs a tensor \(3, h, w\), got \(" + ", ".join(map(str, shape))
-    with pytest.raises(ValueError, match=wanted):
+    with pytest.raises(ValueError, match=rf"to_pil.*\({str(shape)[1:-1]}\)"):
         to_pil(torch.zeros(shape))

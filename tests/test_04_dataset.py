@@ -36,7 +36,7 @@ def test_a_category_is_the_number_of_its_class():
 
 
 def test_an_unknown_category_is_refused_with_the_nearest():
-    with pytest.raises(ValueError, match="no class 'lnd'; did you mean 'land'?"):
+    with pytest.raises(ValueError, match=r"class.*\blnd\b.*\bland\b"):
         Categories(["sea", "land"]).encode("lnd")
 
 
@@ -66,7 +66,7 @@ def test_a_tag_that_stands_twice_counts_once():
 
 
 def test_an_unknown_tag_is_refused_with_the_nearest():
-    with pytest.raises(ValueError, match="no tag 'raod'; did you mean 'road'?"):
+    with pytest.raises(ValueError, match=r"tag.*\braod\b.*\broad\b"):
         Tags(["haze", "road"]).encode(["haze", "raod"])
 
 
@@ -103,16 +103,16 @@ def test_classes_that_are_given_keep_their_order():
 
 
 def test_a_class_that_only_validation_has_is_kept_and_warned_of():
-    with pytest.warns(UserWarning, match="no training picture has air, land: a model cannot"):
+    with pytest.warns(UserWarning, match=r"^(?!.*\bsea\b).*\bair\W+land\b"):
         target = target_for(["sea", "land", "air"], FILES, train=[0])
     assert target.classes == ["air", "land", "sea"]
-    with pytest.warns(UserWarning, match="no training picture has road: "):
+    with pytest.warns(UserWarning, match=r"^(?!.*\bhaze\b).*\broad\b"):
         assert target_for([["haze"], ["haze", "road"]], FILES[:2], train=[0]).classes == [
             "haze", "road"]
 
 
 def test_a_class_that_no_item_has_is_warned_of():
-    with pytest.warns(UserWarning, match="no training picture has fire: "):
+    with pytest.warns(UserWarning, match=r"^(?!.*\b(sea|land)\b).*\bfire\b"):
         target_for(["sea", "land"], FILES[:2], train=[0, 1], classes=["sea", "fire", "land"])
 
 
@@ -124,20 +124,20 @@ def test_there_is_no_warning_where_training_has_every_class():
 
 
 def test_a_class_that_is_not_among_those_given_is_refused_with_its_file():
-    with pytest.raises(ValueError, match=r"b\.jpg has the label 'air'; wanted of: sea, land$"):
+    with pytest.raises(ValueError, match=r"\bb\.jpg.*\bair\b.*\bsea\W+land\b"):
         target_for(["sea", "air", "land"], FILES, train=[0, 1, 2], classes=["sea", "land"])
 
 
 def test_tags_that_are_not_among_those_given_are_refused_with_their_file():
-    with pytest.raises(ValueError, match=r"c\.jpg has the label 'fire', 'smoke'; wanted of: haze"):
+    with pytest.raises(ValueError, match=r"\bc\.jpg.*\b(fire\W+smoke|smoke\W+fire)\b.*\bhaze\b"):
         target_for([["haze"], [], ["smoke", "haze", "fire"]], FILES, train=[0, 1, 2],
                    classes=["haze"])
 
 
 def test_an_empty_class_is_refused_with_its_file():
-    with pytest.raises(ValueError, match=r"b\.jpg has the label ''; "):
+    with pytest.raises(ValueError, match=r"\bb\.jpg.*(''|empty)"):
         target_for(["sea", "", "sea"], FILES, train=[0, 1, 2])
-    with pytest.raises(ValueError, match=r"a\.jpg has the label ''; "):
+    with pytest.raises(ValueError, match=r"\ba\.jpg.*(''|empty)"):
         target_for([["haze", ""], ["road"]], FILES[:2], train=[0, 1], classes=["", "haze", "road"])
 
 
@@ -229,10 +229,21 @@ def test_an_item_that_cannot_be_read_is_named(tmp_path):
     paths = numbered(tmp_path)
     paths[1].write_bytes(b"no picture")
     for key in (1, (1, 42, 0)):
-        with pytest.raises(ValueError, match=r"picture .*1\.png cannot be read"):
+        with pytest.raises(ValueError, match=r"\b1\.png"):
             Dataset(paths, size=(4, 4))[key]
 
 
 def test_strings_and_lists_of_strings_are_not_mixed():
-    with pytest.raises(ValueError, match=r"b.jpg has the label 'road' and a.jpg \['haze'\].*both"):
+    with pytest.raises(ValueError, match=r"(?=.*\bb\.jpg.*\broad\b).*\ba\.jpg.*\bhaze\b"):
         target_for([["haze"], "road", "road"], FILES, [0])
+
+
+@pytest.mark.parametrize("labels, named", [(["haze", 3, "road"], r"b\.jpg.*3"),
+                                           ([3, 3, 3], r"a\.jpg.*3")])
+def test_a_label_that_is_neither_a_string_nor_a_list_is_refused_with_its_file(labels, named):
+    with pytest.raises(ValueError, match=named):
+        target_for(labels, FILES, [0])
+
+
+def test_a_label_none_is_one_that_nobody_needs():
+    assert target_for([None, "haze", "road"], FILES, [1, 2]).classes == ["haze", "road"]

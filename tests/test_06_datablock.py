@@ -1,5 +1,6 @@
 from dataclasses import FrozenInstanceError
 from pathlib import Path
+import re
 import warnings
 
 import numpy
@@ -135,13 +136,13 @@ def test_tags_may_stand_between_other_characters_and_in_any_column(tmp_path):
 
 def test_tags_that_no_training_picture_has_are_named(tmp_path):
     src = listed(tmp_path).split_by_idx([1])
-    with pytest.warns(UserWarning, match="no training picture has haze:"):
+    with pytest.warns(UserWarning, match=r"\bhaze\b"):
         src.label_from_csv(label_delim=" ")
 
 
 def test_a_picture_without_a_tag_is_named_and_its_target_is_0(tmp_path):
     src = listed(tmp_path, ["a b", "", "b"]).split_none()
-    with pytest.warns(UserWarning, match="data.csv: 1 pictures have no tag: item1.png"):
+    with pytest.warns(UserWarning, match=r"\bdata\.csv\b(?!.*item[02]).*\bitem1\.png"):
         src = src.label_from_csv(label_delim=" ")
     assert targets(bunch(src).train_ds) == [[1, 1], [0, 0], [0, 1]]
 
@@ -157,7 +158,7 @@ def test_without_a_delimiter_a_field_is_one_class(tmp_path):
 
 def test_label_from_csv_needs_a_csv(tmp_path):
     src = in_folders(tmp_path, "1.png", "2.png").split_none()
-    with pytest.raises(ValueError, match="began with ImageList.from_csv"):
+    with pytest.raises(ValueError, match=r"\bImageList\.from_csv\b"):
         src.label_from_csv()
 
 
@@ -183,14 +184,14 @@ def test_given_classes_keep_their_order_and_others_are_refused(tmp_path):
     src = in_folders(tmp_path, "ant1.png", "bee2.png").split_none()
     named = src.label_from_func(lambda file: file.stem[:3], classes=["bee", "ant"])
     assert targets(bunch(named).train_ds) == [1, 0]
-    with pytest.raises(ValueError, match="bee2.png has the label 'bee'; wanted of: ant"):
+    with pytest.raises(ValueError, match=r"\bbee2\.png.*\bbee\b.*\bant\b"):
         src.label_from_func(lambda file: file.stem[:3], classes=["ant"])
 
 
 def test_label_from_re_takes_the_first_group_found_in_the_path(tmp_path):
     src = in_folders(tmp_path, "x/cat_12.png", "x/old_dog_7.png").split_none()
     assert src.label_from_re(r"x/([a-z_]+)_(\d+)").labels == ("cat", "old_dog")
-    with pytest.raises(ValueError, match=r"label_from_re: no '\(dog\)' in .*cat_12.png"):
+    with pytest.raises(ValueError, match=r"(?=.*\(dog\)).*\bcat_12\.png"):
         src.label_from_re("(dog)")
 
 
@@ -210,7 +211,7 @@ def test_a_number_means_crop_and_a_tuple_squish_unless_said(size, method, wanted
 
 @pytest.mark.parametrize("size", [0, -8, (8, 0), (0, 8), (8,), (8, 8, 3), 8.5])
 def test_a_size_is_one_whole_number_from_1_or_two(size, tmp_path):
-    with pytest.raises(ValueError, match="size must be at least 1: whole numbers"):
+    with pytest.raises(ValueError, match=rf"\bsize\b.*{re.escape(str(size))}"):
         labelled(tmp_path).transform(size=size)
 
 
@@ -225,9 +226,9 @@ def test_the_smallest_picture_has_one_pixel(tmp_path):
 
 def test_unknown_methods_and_transforms_are_refused(tmp_path):
     src = labelled(tmp_path)
-    with pytest.raises(ValueError, match="no method 'croop'; did you mean 'crop'"):
+    with pytest.raises(ValueError, match=r"method.*\bcroop\b.*\bcrop\b"):
         src.transform(size=8, method="croop")
-    with pytest.raises(TypeError, match="tfms must be a callable"):
+    with pytest.raises(TypeError, match=r"\btfms\b.*\bflip\b"):
         src.transform("flip")
 
 
@@ -286,7 +287,7 @@ def test_databunch_hands_on_batch_sizes_workers_device_and_seed(tmp_path, monkey
 
 def test_each_set_has_its_files_in_the_order_of_the_split(tmp_path):
     src = listed(tmp_path, list("abcde")).split_by_idx([3, 1])
-    with pytest.warns(UserWarning, match="no training picture has b, d"):
+    with pytest.warns(UserWarning, match=r"\bb\W+d\b"):
         data = bunch(src.label_from_csv())
     assert [file.name for file in data.valid_ds.files] == ["item3.png", "item1.png"]
     assert [file.name for file in data.train_ds.files] == ["item0.png", "item2.png", "item4.png"]
@@ -331,12 +332,12 @@ def test_steps_in_the_wrong_order_say_which_comes_first(tmp_path):
     src = listed(tmp_path)
     split = src.split_none()
     for too_early, first in (
-            (lambda: src.label_from_csv(" "), "a label comes too early: first call split_by_rand"),
-            (lambda: src.label_from_folder(), "a label comes too early"),
-            (lambda: split.transform(size=8), r"transform comes too early: .*label_from_csv"),
-            (lambda: split.add_test_folder("x"), r"add_test_folder comes too early: .*label_from"),
-            (lambda: split.databunch(), r"databunch comes too early: .*label_from_csv"),
-            (lambda: src.databunch(), "databunch comes too early")):
+            (lambda: src.label_from_csv(" "), r"label.*\bsplit"),
+            (lambda: src.label_from_folder(), r"label.*\bsplit"),
+            (lambda: split.transform(size=8), r"transform.*\blabel_from"),
+            (lambda: split.add_test_folder("x"), r"add_test_folder.*\blabel_from"),
+            (lambda: split.databunch(), r"databunch.*\blabel_from"),
+            (lambda: src.databunch(), r"databunch.*\b(split|label)")):
         with pytest.raises(ValueError, match=first):
             too_early()
 
@@ -344,27 +345,43 @@ def test_steps_in_the_wrong_order_say_which_comes_first(tmp_path):
 def test_a_split_and_labels_are_given_once(tmp_path):
     src = labelled(tmp_path)
     for again in (src.split_none, lambda: src.split_by_rand_pct(0.5)):
-        with pytest.raises(ValueError, match="split already; start from the one before the split"):
+        with pytest.raises(ValueError, match=r"\bsplit\b"):
             again()
-    with pytest.raises(ValueError, match="has labels already; start again from the list before"):
+    with pytest.raises(ValueError, match=r"\blabel(s|led)\b"):
         src.label_from_csv(" ")
 
 
 @pytest.mark.parametrize("name", ["normalize", "show_batch", "one_batch", "train_ds", "train_dl"])
 def test_what_belongs_to_a_databunch_says_so(name, tmp_path):
-    with pytest.raises(AttributeError, match=rf"{name} belongs to a DataBunch: first call databu"):
+    with pytest.raises(AttributeError, match=rf"\b{name}\b.*\bdatabunch\b"):
         getattr(labelled(tmp_path), name)
 
 
 def test_other_names_are_just_not_there(tmp_path):
-    with pytest.raises(AttributeError, match="an ImageList has no 'lable_from_csv'"):
+    with pytest.raises(AttributeError, match=r"^(?!.*(?i:databunch)).*\blable_from_csv\b"):
         labelled(tmp_path).lable_from_csv
     assert not hasattr(labelled(tmp_path), "__len__")
 
 
 def test_steps_out_of_place_after_databunch(tmp_path):
     data = bunch(labelled(tmp_path)).normalize(imagenet_stats)
-    with pytest.raises(AttributeError, match=r"split_none comes before databunch\(\)"):
+    with pytest.raises(AttributeError, match=r"\bsplit_none\b.*\bdatabunch\b"):
         data.split_none()
-    with pytest.raises(ValueError, match="normalize once"):
+    with pytest.raises(ValueError, match=r"\bnormali[sz]ed?\b"):
         data.normalize(imagenet_stats)
+
+
+@pytest.mark.filterwarnings("ignore:split_by_folder")
+def test_files_that_a_split_left_out_are_not_labelled_and_make_no_class(tmp_path):
+    src = in_folders(tmp_path, "test/1.png", "train/cat/2.png", "train/dog/3.png",
+                     "valid/cat/4.png").split_by_folder()
+    asked = []
+    assert src.label_from_folder().target.classes == ["cat", "dog"]
+    assert src.label_from_re("(cat|dog)").target.classes == ["cat", "dog"]
+    src.label_from_func(lambda file: asked.append(file.name) or "x")
+    assert asked == ["2.png", "3.png", "4.png"]
+
+
+def test_a_column_without_any_tag_is_refused(tmp_path):
+    with pytest.warns(UserWarning, match="no tag"), pytest.raises(ValueError, match="column"):
+        listed(tmp_path, ["", "", ""]).split_by_idx([0]).label_from_csv(" ")

@@ -90,7 +90,7 @@ def test_validation_takes_the_batch_size_of_training_unless_it_has_its_own():
 
 @pytest.mark.parametrize("sizes", [{"bs": 0}, {"val_bs": 0}])
 def test_a_batch_size_of_0_is_refused(sizes):
-    with pytest.raises(ValueError, match="bs must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"bs\b.*\b0\b"):
         bunch(**sizes)
 
 
@@ -105,13 +105,13 @@ def test_there_may_be_no_validation_set():
     data = DataBunch.create(red(4), None, device=CPU)
     assert data.valid_dl is None and data.valid_ds is None
     assert data.normalize(imagenet_stats).valid_dl is None
-    with pytest.raises(ValueError, match="no validation pictures .*take train=True"):
+    with pytest.raises(ValueError, match=r"validation.*\btrain=True\b"):
         data.one_batch(train=False)
 
 
 @pytest.mark.parametrize("sizes", [(0, 3, 3), (3, 0, 3), (3, 3, 0)])
 def test_an_empty_data_set_is_refused(sizes):
-    with pytest.raises(ValueError, match="items in a data set must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"data ?set.*(\b0\b|empty)"):
         DataBunch.create(*map(red, sizes), device=CPU)
 
 
@@ -128,7 +128,7 @@ def test_the_target_of_the_training_set_counts_unless_another_is_given():
 
 
 def test_without_a_target_the_number_of_classes_is_refused_with_the_way_out():
-    with pytest.raises(ValueError, match=r"classes are unknown; give DataBunch.create\(target="):
+    with pytest.raises(ValueError, match=r"\bclasses\b.*\btarget\b"):
         bunch(target=None).c
 
 
@@ -149,7 +149,7 @@ def test_a_databunch_cannot_be_changed():
 
 def test_normalize_twice_is_refused():
     data = bunch().normalize(imagenet_stats)
-    with pytest.raises(ValueError, match="normalized already; call normalize once"):
+    with pytest.raises(ValueError, match=r"\bnormali[sz]ed?\b"):
         data.normalize(imagenet_stats)
 
 
@@ -233,10 +233,10 @@ def test_looking_leaves_no_trace(train):
 @pytest.mark.parametrize("step", ["split_by_rand_pct", "label_from_csv", "transform",
                                   "add_test_folder", "databunch"])
 def test_a_step_of_the_list_comes_before_databunch(step):
-    with pytest.raises(AttributeError, match=rf"{step} comes before databunch\(\)"):
+    with pytest.raises(AttributeError, match=rf"\b{step}\b.*\bdatabunch\b"):
         getattr(bunch(), step)
 
 
 def test_other_names_are_just_not_there():
-    with pytest.raises(AttributeError, match="a DataBunch has no 'train_loader'"):
+    with pytest.raises(AttributeError, match=r"^(?!.*\bdatabunch\b).*\btrain_loader\b"):
         bunch().train_loader

@@ -1,4 +1,5 @@
 from pathlib import Path
+import re
 import warnings
 
 import numpy
@@ -32,13 +33,13 @@ def test_a_drawn_split_leaves_numpys_random_state_as_it_was():
 
 @pytest.mark.parametrize("valid_pct", [-0.1, 1.01, 20, float("nan")])
 def test_a_share_is_from_0_to_1(valid_pct):
-    with pytest.raises(ValueError, match=f"valid_pct must be between 0 and 1, got {valid_pct}"):
+    with pytest.raises(ValueError, match=rf"valid_pct.*{re.escape(str(valid_pct))}"):
         by_rand_pct(10, valid_pct, 0)
 
 
 @pytest.mark.parametrize("n, valid_pct", [(10, 0), (10, 0.05), (10, 1), (1, 0.5)])
 def test_neither_side_of_a_split_is_empty(n, valid_pct):
-    with pytest.raises(ValueError, match="not none and not all"):
+    with pytest.raises(ValueError, match=rf"valid.*\b({round(n * valid_pct)}|{valid_pct})\b"):
         by_rand_pct(n, valid_pct, 0)
 
 
@@ -52,8 +53,7 @@ def test_split_by_idx_keeps_the_order_for_validation_and_sorts_for_training():
 
 @pytest.mark.parametrize("valid_idx", [[], [0, 1, 2], [3], [-1], [1, 1], [0, 5, 5]])
 def test_numbers_of_no_item_doubled_none_or_all_are_refused(valid_idx):
-    with pytest.raises(ValueError, match="wanted different numbers from 0 to 2, not none and not "
-                                         f"all; got {len(valid_idx)}: "):
+    with pytest.raises(ValueError, match="valid.*" + ", ".join(map(str, valid_idx))):
         by_idx(3, valid_idx)
 
 
@@ -66,12 +66,11 @@ def test_split_by_folder_goes_by_the_first_folder_below_the_path():
 
 def test_files_of_other_folders_are_left_out_with_a_warning():
     files = [Path("data/test/1.png"), *FILES, Path("data/extra/1.png")]
-    with pytest.warns(UserWarning, match="split_by_folder leaves out, of data: extra, test$"):
+    with pytest.warns(UserWarning, match=r"\bextra\W+test\b(?!.*\b(train|valid)\b)"):
         assert by_folder(files, Path("data"), "train", "valid") == ([1, 3], [2, 4, 5])
 
 
 @pytest.mark.parametrize("train, valid, missing", [("train", "val", "val"), ("x", "valid", "x")])
 def test_a_folder_that_is_not_there_is_refused_and_those_there_are_named(train, valid, missing):
-    with pytest.raises(ValueError, match=f"no folder of pictures in data '{missing}'; .*"
-                                         "there are: train, valid$"):
+    with pytest.raises(ValueError, match=rf"folder.*\b{missing}\b.*\btrain\W+valid\b"):
         by_folder(FILES, Path("data"), train, valid)

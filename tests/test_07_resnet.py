@@ -2,6 +2,7 @@ from collections import OrderedDict
 from hashlib import sha256
 import math
 from pathlib import Path
+import re
 
 import pytest
 import torch
@@ -263,16 +264,15 @@ def test_weights_that_are_not_in_the_cache_are_downloaded_into_it(cache, site):
 
 def test_a_download_with_a_wrong_checksum_is_refused_and_not_kept(cache, site):
     site.write_bytes(site.read_bytes() + b"!")
-    with pytest.raises(ValueError, match="no ImageNet weights for resnet18: .*invalid hash value"):
+    with pytest.raises(ValueError, match="resnet18.*hash"):
         pretrained_weights("resnet18", True)
     assert not (cache / site.name).exists()
 
 
 def test_without_a_network_the_message_says_what_to_do(cache, site):
     site.unlink()
-    with pytest.raises(ValueError, match=f"Without a network, fetch {site.as_uri()} elsewhere and "
-                                         f"put it into {cache}, or name the file with pretrained="
-                                         "FILE; or train from scratch with pretrained=False"):
+    with pytest.raises(ValueError, match=f"(?s)(?=.*{re.escape(site.as_uri())})"
+                                         f"(?=.*{re.escape(str(cache))}).*pretrained=.*False"):
         pretrained_weights("resnet18", True)
 
 
@@ -285,15 +285,15 @@ def test_torchvisions_address_is_asked(cache, monkeypatch):
 
 
 def test_an_architecture_without_known_weights_is_refused():
-    with pytest.raises(ValueError, match="no ImageNet weights for 'resnet19'; did you mean 'resne"):
+    with pytest.raises(ValueError, match=r"\bresnet19\b.*\bresnet18\b"):
         pretrained_weights("resnet19", True)
 
 
 def test_a_missing_or_unreadable_file_is_named(tmp_path):
-    with pytest.raises(ValueError, match="weights .*nothing.pth does not exist; check the path"):
+    with pytest.raises(ValueError, match=r"\bnothing\.pth"):
         pretrained_weights("resnet18", tmp_path / "nothing.pth")
     (tmp_path / "cut.pth").write_bytes(b"PK\x03\x04 cut short")
-    with pytest.raises(ValueError, match="cut.pth is no file of plain tensors"):
+    with pytest.raises(ValueError, match=r"\bcut\.pth"):
         pretrained_weights("resnet18", tmp_path / "cut.pth")
 
 
@@ -302,7 +302,7 @@ def test_a_file_with_code_is_refused_and_the_code_not_run(named, tmp_path, cache
     file = cache / "resnet18-f37072fd.pth"
     cache.mkdir(parents=True)
     torch.save({"conv.weight": Malicious(tmp_path / "harm")}, file)
-    with pytest.raises(ValueError, match=f"{file.name} is no file of plain tensors"):
+    with pytest.raises(ValueError, match=re.escape(file.name)):
         pretrained_weights("resnet18", file if named else True)
     assert not (tmp_path / "harm").exists()
 
@@ -329,17 +329,17 @@ def test_other_parameters_missing_unknown_or_misshapen_are_named_and_none_is_loa
     torch.save(changed({name: value}), tmp_path / "weights.pth")
     net = randomized(small_net(), seed=1)
     before = {key: entry.clone() for key, entry in net.state_dict().items()}
-    with pytest.raises(ValueError, match=f"weights of .*weights.pth do not fit .*: {name}$"):
+    with pytest.raises(ValueError, match=rf"\bweights\.pth\b(?!.*bn\.bias).*{re.escape(name)}"):
         load_pretrained(net, "small", tmp_path / "weights.pth")
     assert same(net.state_dict(), before)
 
 
 def test_cached_weights_that_do_not_fit_are_named(cache, site):
-    with pytest.raises(ValueError, match=f"weights of {site.name} do not fit"):
+    with pytest.raises(ValueError, match=rf"{re.escape(site.name)}.*\b(0|conv|bn)\.\w"):
         load_pretrained(nn.Sequential(nn.Conv2d(1, 1, 1), nn.Linear(1, 1)), "resnet18", True)
 
 
 def test_a_file_of_something_else_is_named(tmp_path):
     torch.save([torch.zeros(1)], tmp_path / "list.pth")
-    with pytest.raises(ValueError, match="list.pth"):
+    with pytest.raises(ValueError, match=r"\blist\.pth"):
         load_pretrained(small_net(), "small", tmp_path / "list.pth")

@@ -1,5 +1,6 @@
 from collections import OrderedDict
 import math
+import re
 
 import pytest
 import torch
@@ -225,7 +226,7 @@ def test_bodies_are_cut_from_nets_of_other_kinds(arch, names, then):
 @pytest.mark.parametrize("arch", [OtherOrder, Skip, Between, TransformerLike, PatchesFirst, FlatNet,
                                   LastUnused, AsksForItsSize])
 def test_nets_whose_children_do_not_run_in_a_row_are_refused_by_name(arch):
-    with pytest.raises(ValueError, match=f"^{arch.__name__} cannot be cut: its children do not"):
+    with pytest.raises(ValueError, match=rf"\b{arch.__name__}\b"):
         body_of(arch(), arch.__name__)
 
 
@@ -291,7 +292,7 @@ def test_a_head_may_have_another_width_and_dropout():
     for ps in (0, 1):
         assert head(4, 3, ps=ps)[7].p == ps
     for ps in (-0.1, 1.1):
-        with pytest.raises(ValueError, match=f"ps must be between 0 and 1, got {ps}"):
+        with pytest.raises(ValueError, match=rf"\bps\b.*{re.escape(str(ps))}"):
             head(4, 3, ps=ps)
 
 
@@ -367,7 +368,7 @@ def test_only_batchnorm_stays_trainable_in_a_frozen_group():
 @pytest.mark.parametrize("n", [3, -4])
 def test_freeze_to_refuses_a_group_that_is_not_there(n):
     groups = with_norms(1, 2, 3)
-    with pytest.raises(ValueError, match=f"group number must be between -3 and 2, got {n}"):
+    with pytest.raises(ValueError, match=rf"group.*(?<!-){n}\b"):
         freeze_to(groups, n)
     assert trains(groups) == [[True] * 4] * 3
 
@@ -390,17 +391,21 @@ def test_a_slice_for_one_group_gives_one_of_its_rates():
 
 
 @pytest.mark.parametrize("lr, wrong", [
-    (0, "0 in 0"), (0.0, "0.0 in"), (-0.1, "-0.1 in"), (float("nan"), "nan in"),
-    (float("inf"), "inf in"), (slice(0), "0 in slice"), (slice(0, 1), "0 in slice"),
-    (slice(1, 0), "0 in slice"), (slice(-1, 1), "-1 in slice"), (slice(1, float("nan")), "nan in"),
-    (slice(float("nan"), 1), "nan in"), (slice(1, float("inf")), "inf in")])
+    (0, "0"), (0.0, "0.0"), (-0.1, "-0.1"), (float("nan"), "nan"), (float("inf"), "inf"),
+    (slice(0), "0"), (slice(0, 1), "0"), (slice(1, 0), "0"), (slice(-1, 1), "-1"),
+    (slice(1, float("nan")), "nan"), (slice(float("nan"), 1), "nan"),
+    (slice(1, float("inf")), "inf")])
 def test_rates_not_above_0_or_not_finite_are_refused(lr, wrong):
-    with pytest.raises(ValueError, match=f"must be above 0 and finite, got {wrong}"):
+    with pytest.raises(ValueError, match=rf"(rate|\blr\b).*{re.escape(wrong)}\b"):
         group_rates(lr, 3)
 
 
 @pytest.mark.parametrize("lr", ["0.01", None, [0.1, 0.2], slice(None), slice(0.1, None),
                                 slice(1e-5, 1e-3, 2)])
 def test_anything_but_a_number_or_a_slice_without_a_step_is_refused(lr):
-    with pytest.raises(TypeError, match=r"lr must be a number, slice\(last\) or slice\(first, la"):
+    with pytest.raises(TypeError, match=rf"\blr\b.*{re.escape(str(lr))}"):
         group_rates(lr, 3)
+
+
+def test_the_last_group_has_the_last_rate_also_where_it_is_the_only_one():
+    assert group_rates(slice(1e-5, 1e-3), 1) == [1e-3]
