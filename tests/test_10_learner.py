@@ -103,6 +103,7 @@ def test_the_optimiser_is_v1s_default_adamw():
     assert type(learn.optimizer) is torch.optim.AdamW
     for group in learn.optimizer.param_groups:
         assert (group["betas"], group["eps"], group["weight_decay"]) == ((0.9, 0.99), 1e-8, 0.3)
+        assert group["fused"]                               # all weights in one go
     assert learner().optimizer.param_groups[0]["weight_decay"] == 1e-2
 
 
@@ -165,8 +166,9 @@ def test_pct_start_moves_the_peak():
     learn.fit_one_cycle(2, 0.01, pct_start=0.9)
     assert max(range(10), key=lambda t: learn.recorder.rates[t][0]) == 9
     assert learn.recorder.momenta[9] == pytest.approx(0.85)
-    with pytest.raises(ValueError, match="pct_start"):
-        learn.fit_one_cycle(1, 0.01, pct_start=90)
+    for wrong in (-0.5, 1.5):
+        with pytest.raises(ValueError, match=f"pct_start.*{wrong}"):
+            learn.fit_one_cycle(1, 0.01, pct_start=wrong)
     assert len(learn.recorder.fits) == 1                    # refused before anything was noted
 
 

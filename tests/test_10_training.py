@@ -208,6 +208,13 @@ def test_the_history_has_a_row_per_epoch_and_the_table_shows_it(capsys):
     assert second.split() == ["1", *shown, "00:00"]
 
 
+def test_meanwhile_a_bar_shows_the_smoothed_loss(monkeypatch, capsys):
+    monkeypatch.setattr("minifast.progress.is_live", lambda: True)
+    recorder = run(linear(), points(n_valid=0), epochs=1)
+    shown = capsys.readouterr().out
+    assert "5/5" in shown and f"loss {recorder.train_loss():.4f}" in shown
+
+
 def test_without_validation_pictures_there_are_no_such_columns(capsys):
     recorder = run(linear(), points(n_valid=0), metrics=[accuracy])
     assert "valid_loss" not in recorder.epochs[0] and "accuracy" not in recorder.epochs[0]

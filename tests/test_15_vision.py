@@ -64,6 +64,8 @@ def test_with_pretrained_weights_the_body_has_them_and_is_frozen(data, tmp_path)
     learn = cnn_learner(data, SmallNet, pretrained=file, precision="float32")
     assert learn.frozen_to == 2
     assert torch.equal(learn.model.body.conv.weight, net.conv.weight)
+    assert learn.model.body.norm.num_batches_tracked == 0       # measuring it left no trace
+    assert all(layer.training for layer in learn.model.modules())
     assert not learn.model.body.conv.weight.requires_grad
     assert learn.model.body.norm.weight.requires_grad
 
@@ -102,6 +104,8 @@ def test_knobs_reach_the_head_and_the_learner(data):
                         precision="float32")
     assert [learn.model.head[i].p for i in (3, 7)] == [0.1, 0.2]
     assert learn.wd == 0.3 and len(learn.metrics) == 1
+    usual = cnn_learner(data, SmallNet, pretrained=False)
+    assert [usual.model.head[i].p for i in (3, 7)] == [0.25, 0.5] and usual.wd == 1e-2
     assert learn.model[0].conv.weight.is_contiguous()
     with pytest.raises(ValueError, match="precision 'half'"):
         cnn_learner(data, SmallNet, pretrained=False, precision="half")
