@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.hub import get_dir, load_state_dict_from_url
+from torch.hub import download_url_to_file, get_dir
 
 from minifast import check
 from minifast.files import unpickled
@@ -122,19 +122,29 @@ def pretrained_weights(arch: str, source: bool | str | Path) -> dict[str, Tensor
     Raises ValueError, naming the file or the way out, where it is missing, unreadable, no network
     is there, or no weights of this architecture are known.
     """
-    if source is not True:
-        check.exists("weights", Path(source), "check the path")
-        return unpickled(source, lambda: torch.load(source, "cpu", weights_only=True))
-    check.one_of("ImageNet weights for", arch, WEIGHTS)
-    url, cache = WEIGHTS_FOLDER + WEIGHTS[arch], Path(get_dir()) / "checkpoints"
+    file = source
+    if source is True:
+        check.one_of("ImageNet weights for", arch, WEIGHTS)
+        url, file = WEIGHTS_FOLDER + WEIGHTS[arch], Path(get_dir(), "checkpoints", WEIGHTS[arch])
+        if not file.exists():
+            download(url, file)
+    check.exists("weights", Path(file), "check the path")
+    return unpickled(file, lambda: torch.load(file, "cpu", weights_only=True))
+
+
+def download(url: str, file: Path) -> None:
+    """Fetch a file whose name ends in the first eight characters of its SHA-256: net-12ab34cd.pth.
+
+    Raises ValueError, with the way out, where there is no network or the file comes out wrong.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
     try:
-        return unpickled(cache / WEIGHTS[arch], lambda: load_state_dict_from_url(
-            url, map_location="cpu", check_hash=True, weights_only=True))
-    except ValueError as error:
+        download_url_to_file(url, str(file), hash_prefix=file.stem[-8:])
+    except (OSError, RuntimeError) as error:            # no network; another SHA-256 than promised
         raise ValueError(
-            f"no ImageNet weights for {arch}: {error}. A damaged file in {cache}: delete it. No "
-            f"network: fetch {url} elsewhere and put it there, or name it with pretrained=FILE, or "
-            "train from scratch with pretrained=False") from error
+            f"{url} cannot be downloaded: {error}. Fetch it elsewhere and put it into "
+            f"{file.parent}, or name it with pretrained=FILE, or train from scratch with "
+            "pretrained=False") from error
 
 
 def load_pretrained(net: nn.Module, arch: str, source: bool | str | Path) -> None:

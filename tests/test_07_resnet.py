@@ -278,10 +278,16 @@ def test_without_a_network_the_message_says_what_to_do(cache, site):
 
 def test_torchvisions_address_is_asked(cache, monkeypatch):
     asked = []
-    monkeypatch.setattr(resnet, "load_state_dict_from_url",
-                        lambda url, **more: asked.append(url) or {})
+
+    def fetch(url, file, hash_prefix):
+        asked.append((url, file, hash_prefix))
+        torch.save({}, file)
+
+    monkeypatch.setattr(resnet, "download_url_to_file", fetch)
     pretrained_weights("resnet50", True)
-    assert asked == ["https://download.pytorch.org/models/resnet50-0676ba61.pth"]
+    pretrained_weights("resnet50", True)                    # now it lies in the cache
+    assert asked == [("https://download.pytorch.org/models/resnet50-0676ba61.pth",
+                      str(cache / "resnet50-0676ba61.pth"), "0676ba61")]
 
 
 def test_an_architecture_without_known_weights_is_refused():
