@@ -1,7 +1,7 @@
 """A data set is anything with a length and an item for each number: here, picture files and labels.
 
-How a label becomes a target, and which loss and which activation go with it, is the business of
-the kind of target: Categories (one class a picture) or Tags (any number of classes a picture).
+How a label becomes a target, and which loss goes with it, is the business of the kind of target:
+Categories (one class a picture) or Tags (any number of classes a picture).
 """
 
 from collections.abc import Iterable, Sequence

@@ -120,3 +120,10 @@ def test_the_epoch_table_by_hand(capsys):
         "     epoch  train_loss  accuracy_thresh(thresh=0.2)        time\n"
         "         0    0.125128                     0.944010       01:05\n"
         "        10   12.500000                          nan       00:59\n")
+
+
+def test_a_bar_is_no_wider_than_the_terminal_and_so_can_be_wiped(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "is_live", lambda: True)
+    monkeypatch.setenv("COLUMNS", "30")
+    list(progress.bar([1], 1, "train", lambda: "loss " * 20))
+    assert [len(line) for line in capsys.readouterr().out.split("\r")] == [0, 29, 29, 0]

@@ -322,3 +322,8 @@ def test_no_batch_size_no_fewer_workers_than_none_and_no_empty_data_set():
         loader(Numbered(3), num_workers=-1)
     with pytest.raises(ValueError, match=r"data ?set.*(\b0\b|empty)"):
         loader(Numbered(0))
+
+
+def test_statistics_are_put_on_the_device_once_and_for_all():
+    meta = Loader(Numbered(3), 2, True, 0, 0, torch.device("meta"), stats=imagenet_stats)
+    assert [part.device.type for part in meta.stats] == ["meta", "meta"]
