@@ -1,0 +1,48 @@
+"""Where pretrained weights come from: a file that is named, torch.hub's cache, or the network."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.hub import download_url_to_file, get_dir
+
+from minifast import check
+from minifast.files import unpickled
+
+WEIGHTS_FOLDER = "https://download.pytorch.org/models/"
+WEIGHTS = {"resnet18": "resnet18-f37072fd.pth", "resnet34": "resnet34-b627a593.pth",
+           "resnet50": "resnet50-0676ba61.pth"}     # the last eight characters begin its SHA-256
+
+
+def pretrained_weights(arch: str, source: bool | str | Path) -> dict[str, Tensor]:
+    """Weights by parameter name.
+
+    source  a file in torchvision's format; or True: ImageNet's, from torch.hub's cache, or else
+            downloaded into it (with its checksum)
+
+    Raises ValueError, naming the file or the way out, where it is missing, unreadable, no network
+    is there, or no weights of this architecture are known.
+    """
+    file = source
+    if source is True:
+        check.one_of("ImageNet weights for", arch, WEIGHTS)
+        url, file = WEIGHTS_FOLDER + WEIGHTS[arch], Path(get_dir(), "checkpoints", WEIGHTS[arch])
+        if not file.exists():
+            download(url, file)
+    check.exists("weights", Path(file), "check the path")
+    return unpickled(file, lambda: torch.load(file, "cpu", weights_only=True))
+
+
+def download(url: str, file: Path) -> None:
+    """Fetch a file whose name ends in the first eight characters of its SHA-256: net-12ab34cd.pth.
+
+    Raises ValueError, with the way out, where there is no network or the file comes out wrong.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        download_url_to_file(url, str(file), hash_prefix=file.stem[-8:])
+    except (OSError, RuntimeError) as error:            # no network; another SHA-256 than promised
+        raise ValueError(
+            f"{url} cannot be downloaded: {error}. Fetch it elsewhere and put it into "
+            f"{file.parent}, or name it with pretrained=FILE, or train from scratch with "
+            "pretrained=False") from error
