@@ -16,9 +16,13 @@ def same_shape(where: str, **tensors: Tensor) -> None:
         raise ValueError(f"{where} needs tensors of one shape, got {came}")
 
 
-def between(name: str, value: float, low: float, high: float = float("inf")) -> None:
-    """Raise ValueError, naming the argument, unless low <= value <= high. NaN is refused too."""
-    if not low <= value <= high:
+def between(name: str, value: float | Tensor, low: float, high: float = float("inf")) -> None:
+    """Raise ValueError, naming the argument, unless low <= value <= high. NaN is refused too.
+
+    Of a tensor, each value must be.
+    """
+    inside = (low <= value) & (value <= high)
+    if not (inside.all() if isinstance(inside, Tensor) else inside):
         wanted = f"at least {low}" if high == float("inf") else f"between {low} and {high}"
         raise ValueError(f"{name} must be {wanted}, got {value}")
 

@@ -33,6 +33,14 @@ def test_a_limit_may_be_below_only():
         check.between("bs", 0, 1)
 
 
+def test_of_a_tensor_each_value_must_lie_between_the_limits():
+    check.between("k", torch.tensor([0, 7, 3]), 0, 7)
+    check.between("k", torch.tensor(0.5), 0, 1)
+    for wrong in (torch.tensor([0, 8]), torch.tensor([-1, 0]), torch.tensor([float("nan"), 1])):
+        with pytest.raises(ValueError, match="k must be between 0 and 7, got tensor"):
+            check.between("k", wrong, 0, 7)
+
+
 def test_a_choice_passes_and_choices_may_be_an_iterator():
     check.one_of("method", "pad", ["crop", "pad"])
     check.one_of("number", 2, iter(range(3)))

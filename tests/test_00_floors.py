@@ -17,7 +17,7 @@ FLOORS = {"check": 0, "draw": 0, "progress": 0, "files": 0, "weights": 0, "listi
           "device": 0, "seeds": 0,
           "metrics": 1, "schedules": 2, "images": 3, "dataset": 4, "loader": 5,
           "splits": 6, "databunch": 6, "datablock": 6, "resnet": 7, "groups": 8, "recorder": 9,
-          "training": 10, "learner": 10, "vision": 15}
+          "training": 10, "learner": 10, "geometry": 13, "transforms": 14, "vision": 15}
 ORDER = list(FLOORS)
 
 

@@ -1,0 +1,185 @@
+"""Geometric transforms: each is a 3x3 matrix, and one sampling applies the product of them all.
+
+For each pixel of the new picture, the matrix says where to look in the old one. Points are (x, y):
+x is -1 at the centre of the first column and 1 at that of the last, y likewise down the rows.
+With a 1 as third number, one product can shift as well as turn:
+
+    (u, v, w) = matrix @ (x, y, 1)        look at (u / w, v / w)
+
+A last row of (0, 0, 1) makes w = 1: the matrix is affine, and parallels stay parallels. Others are
+homographies: what is nearer looks larger.
+
+The builders take numbers, for a matrix (3, 3), or tensors with one number per picture (n), for
+matrices (n, 3, 3); always on the CPU, and float32.
+"""
+
+from functools import reduce
+
+import torch
+from torch import Tensor
+import torch.nn.functional as F
+
+from minifast import check
+
+Number = float | Tensor                             # one for all pictures, or one per picture (n)
+
+
+def matrix(*entries: Number) -> Tensor:
+    """Nine entries, row by row: (3, 3) from numbers, (n, 3, 3) where an entry is a tensor (n)."""
+    entries = [torch.as_tensor(entry, dtype=torch.float32) for entry in entries]
+    return torch.stack(torch.broadcast_tensors(*entries), dim=-1).unflatten(-1, (3, 3))
+
+
+def flip(columns: Number = 1, rows: Number = 0) -> Tensor:
+    """Mirror left and right where columns is 1, top and bottom where rows is 1; 0 leaves it."""
+    return matrix(1 - 2 * columns, 0, 0,
+                  0, 1 - 2 * rows, 0,
+                  0, 0, 1)
+
+
+def dihedral(k: Number) -> Tensor:
+    """One of the eight ways to lay a square on itself, by a whole number k from 0 to 7.
+
+    k & 1 flips columns, k & 2 flips rows, and k & 4 then transposes: the flip's matrix times
+    [[0, 1, 0], [1, 0, 0], [0, 0, 1]]. Raises ValueError on another k.
+    Source: fastai v1, dihedral_affine. Its pixel version, `dihedral`, numbers differently: there 1
+    and 2 are swapped, and so are 5 and 6.
+    """
+    check.between("k", k, 0, 7)
+    transposed = k >> 2 & 1
+    return flip(k & 1, k >> 1 & 1) @ matrix(1 - transposed, transposed, 0,
+                                            transposed, 1 - transposed, 0,
+                                            0, 0, 1)
+
+
+def rotation(degrees: Number) -> Tensor:
+    """Turn around the centre; above 0 is counter-clockwise on screen.
+
+        [[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]        Source: fastai v1, rotate.
+    """
+    angle = torch.deg2rad(torch.as_tensor(degrees, dtype=torch.float32))
+    return matrix(angle.cos(), -angle.sin(), 0,
+                  angle.sin(), angle.cos(), 0,
+                  0, 0, 1)
+
+
+def zoom(scale: Number, row_pct: Number = 0.5, col_pct: Number = 0.5) -> Tensor:
+    """Enlarge: a share of 1 / scale of the rows and of the columns stays in view.
+
+    row_pct, col_pct   which share, from 0, the first rows or columns, to 1, the last
+
+        [[1 / scale, 0, s (2 col_pct - 1)], [0, 1 / scale, s (2 row_pct - 1)], [0, 0, 1]]
+
+    with s = 1 - 1 / scale. Raises ValueError on a scale below 0.01. Source: fastai v1, zoom.
+    """
+    check.between("scale", scale, 0.01)
+    part = 1 / scale
+    return matrix(part, 0, (1 - part) * (2 * col_pct - 1),
+                  0, part, (1 - part) * (2 * row_pct - 1),
+                  0, 0, 1)
+
+
+def homography(points: Tensor, places: Tensor) -> Tensor:
+    """The matrix that sends four points to four places: matrix @ (x, y, 1) is (u w, v w, w).
+
+    points  (4, 2) or (n, 4, 2): (x, y) in the new picture
+    places  (4, 2) or (n, 4, 2): (u, v) in the old one
+
+    Each pair gives two equations, linear in the entries of [[a, b, c], [d, e, f], [g, h, 1]]:
+
+        a x + b y + c - u (g x + h y) = u        d x + e y + f - v (g x + h y) = v
+
+    Raises ValueError where three of the points are on a line. Source: fastai v1, _find_coeffs.
+    """
+    x, y, u, v = *points.unbind(-1), *places.unbind(-1)                     # (..., 4) each
+    one, zero = torch.ones_like(x), torch.zeros_like(x)
+    left = torch.cat([torch.stack([x, y, one, zero, zero, zero, -u * x, -u * y], dim=-1),
+                      torch.stack([zero, zero, zero, x, y, one, -v * x, -v * y], dim=-1)], dim=-2)
+    try:
+        solution = torch.linalg.solve(left, torch.cat([u, v], dim=-1))      # (..., 8)
+    except torch.linalg.LinAlgError as error:
+        raise ValueError(f"no homography sends {check.some(points.tolist())} to "
+                         f"{check.some(places.tolist())}; are three on a line?") from error
+    return torch.cat([solution, one[..., :1]], dim=-1).unflatten(-1, (3, 3))
+
+
+def perspective_warp(offsets: Tensor) -> Tensor:
+    """The homography that sends the four corners, each moved by its own (dx, dy), to (+-1, +-1).
+
+    offsets  (4, 2) or (n, 4, 2), of the corners top left, bottom left, top right, bottom right
+
+    A corner moved outwards (a picture is 2 wide) leaves less in view there; inwards, more.
+    Raises ValueError where three moved corners are on a line. Source: fastai v1, perspective_warp.
+    """
+    corners = torch.tensor([[-1., -1.], [-1., 1.], [1., -1.], [1., 1.]])
+    return homography(corners + offsets, corners.expand_as(offsets))
+
+
+def symmetric_warp(right: Number, left: Number, bottom: Number, top: Number) -> Tensor:
+    """A perspective warp in which both ends of a side move alike: the view of a tilted camera.
+
+    Above 0 both ends of that side move outwards, along it. So 0.2 for all is the same as zoom(1.2).
+    Source: fastai v1, symmetric_warp, whose four magnitudes have this order.
+    """
+    offsets = [-top, -left, -bottom, left, top, -right, bottom, right]
+    offsets = [torch.as_tensor(offset, dtype=torch.float32) for offset in offsets]
+    offsets = torch.stack(torch.broadcast_tensors(*offsets), dim=-1)        # (8) or (n, 8)
+    return perspective_warp(offsets.unflatten(-1, (4, 2)))
+
+
+def compose(*affine: Tensor, size: tuple[int, int]) -> Tensor:
+    """The product of affine matrices, for pictures of size (h, w), to which they happen in order.
+
+    Points go from -1 to 1 along both sides, however long these are. So that a rotation does not
+    shear, the product gets v1's aspect correction: entry [0, 1] times h / w, [1, 0] times w / h.
+    A homography needs none, and comes last: compose(rotation(5), size=(h, w)) @ perspective_warp(o)
+    Source: fastai v1, affine_mult.
+    """
+    h, w = size
+    return reduce(torch.matmul, affine, torch.eye(3)) * matrix(1, h / w, 1, w / h, 1, 1, 1, 1, 1)
+
+
+def warp(batch: Tensor, matrices: Tensor, mode: str = "bilinear",
+         padding: str = "reflection") -> Tensor:
+    """All pictures of a batch, each seen through its matrix, in one sampling.
+
+    batch     pictures (n, c, h, w) or masks (n, h, w); the result has its shape, dtype and device
+    matrices  (3, 3) for all, or (n, 3, 3), as `compose` makes them for this size
+    mode      "bilinear", or "nearest" for masks: between two classes lies no third one
+    padding   what is outside: "reflection" about the edge pixels' centres, "border" (the edge
+              pixels repeated) or "zeros"
+
+    Raises ValueError on another mode, padding or number of matrices, and where integers (masks,
+    bytes) would be blended. Source: fastai v1, vision/image.py (align_corners=True).
+    """
+    check.one_of("mode", mode, ["bilinear", "nearest"])
+    check.one_of("padding", padding, ["reflection", "border", "zeros"])
+    if mode == "bilinear" and not batch.is_floating_point():
+        raise ValueError(f"bilinear would blend values of {batch.dtype}; give mode='nearest' for "
+                         "masks, and make pictures floats first")
+    if matrices.shape[:-2] not in ((), (len(batch),)):
+        raise ValueError(f"{len(batch)} pictures need one matrix (3, 3) or one each, got "
+                         f"{tuple(matrices.shape)}")
+    # At least float32: with 16 bits pixels would be looked for in the wrong place.
+    pixels = batch.reshape(len(batch), -1, *batch.shape[-2:])
+    pixels = pixels.to(torch.promote_types(batch.dtype, torch.float32))     # (n, c, h, w)
+    grid = grid_of(matrices, pixels).expand(len(batch), -1, -1, -1)
+    seen = F.grid_sample(pixels, grid, mode, padding, align_corners=True)
+    return seen.to(batch.dtype).reshape(batch.shape)
+
+
+def grid_of(matrices: Tensor, pixels: Tensor) -> Tensor:
+    """Where each pixel looks: places (u / w, v / w) as (n, h, w, 2), or (1, h, w, 2) for (3, 3).
+
+    matrices  (3, 3) or (n, 3, 3)
+    pixels    (n, c, h, w); the grid has its size, dtype and device
+    """
+    like = {"dtype": pixels.dtype, "device": pixels.device}
+    y, x = (torch.linspace(-1, 1, side, **like) for side in pixels.shape[-2:])
+    m = matrices.reshape(-1, 3, 3).to(**like, non_blocking=True)
+    # A column plus a row for each picture: far less work than a product with h * w points.
+    rows = m[:, :, 1, None] * y + m[:, :, 2, None]                          # (n, 3, h)
+    columns = m[:, :, 0, None] * x                                          # (n, 3, w)
+    uv = rows[:, :2, :, None] + columns[:, :2, None, :]                     # (n, 2, h, w)
+    w = rows[:, 2:, :, None] + columns[:, 2:, None, :]                      # (n, 1, h, w)
+    return uv.div_(w).permute(0, 2, 3, 1)                                   # (n, h, w, 2)

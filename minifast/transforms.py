@@ -1,0 +1,169 @@
+"""Augmentation: draw numbers for a batch, build a matrix per picture, and sample the batch once.
+
+A picture that is turned a little or lit a little differently still shows the same thing: it is one
+more example, for free. What moves a picture moves its mask; light changes the picture alone.
+"""
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Generator, Tensor
+
+from minifast import check
+from minifast.geometry import Number, compose, dihedral, rotation, symmetric_warp, warp, zoom
+from minifast.loader import Batch
+from minifast.schedules import exponential, linear
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What shall happen to a batch: each field a number for all pictures, or a tensor (n).
+
+    Left out, a field changes nothing: Draws(degrees=30) turns, and that is all. Printed, it is a
+    table with a row per picture.
+    """
+
+    dihedral: Number = 0                # 0..7; this and the next eight are arguments of geometry's
+    degrees: Number = 0.                # dihedral, rotation, zoom and symmetric_warp
+    scale: Number = 1.
+    row_pct: Number = 0.5
+    col_pct: Number = 0.5
+    right: Number = 0.
+    left: Number = 0.
+    bottom: Number = 0.
+    top: Number = 0.
+    change: Number = 0.5                # of brightness
+    slope: Number = 1.                  # of contrast
+
+    def __str__(self) -> str:
+        names = [field.name for field in fields(self)]
+        columns = [torch.as_tensor(getattr(self, name)).float() for name in names]
+        rows = torch.stack(torch.broadcast_tensors(*columns), dim=-1).reshape(-1, len(names))
+        return "\n".join(["picture" + "".join(f"{name:>9}" for name in names)] +
+                         [f"{i:7}" + "".join(f"{value:9.3g}" for value in row)
+                          for i, row in enumerate(rows.tolist())])
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Draws anew for each batch, in v1's terms; called by the Loader, with (x, y, rng).
+
+    do_flip       mirror left and right, with probability 1/2
+    flip_vert     and instead, where do_flip is set too, lay it in one of all eight ways
+    max_rotate    degrees, to either side: 0 to 180
+    max_zoom      1 to 100
+    max_lighting  0 to 0.99: brightness is 0.5 (1 +- max_lighting), contrast goes from
+                  1 - max_lighting to 1 / (1 - max_lighting)
+    max_warp      outwards or inwards, of each side (geometry.symmetric_warp): 0 to 0.35, above
+                  which a picture could fold over
+    p_affine      probability of a rotation, of a zoom, and of a warp
+    p_lighting    probability of a change of brightness, and of contrast
+
+    Numbers are drawn evenly between their limits, the zoom's focus row_pct and col_pct from 0 to 1;
+    of contrast the logarithm is. Raises ValueError where one is out of its range.
+    Source: fastai v1, get_transforms.
+    """
+
+    do_flip: bool = True
+    flip_vert: bool = False
+    max_rotate: float = 10.
+    max_zoom: float = 1.1
+    max_lighting: float = 0.2
+    max_warp: float = 0.2
+    p_affine: float = 0.75
+    p_lighting: float = 0.75
+
+    def __post_init__(self):
+        for name, low, high in (("max_rotate", 0, 180), ("max_zoom", 1, 100),
+                                ("max_lighting", 0, 0.99), ("max_warp", 0, 0.35),
+                                ("p_affine", 0, 1), ("p_lighting", 0, 1)):
+            check.between(name, getattr(self, name), low, high)
+
+    def draw(self, n: int, rng: Generator) -> Draws:
+        """Numbers for n pictures, from a generator on the CPU.
+
+        As many are drawn whatever the settings are: so a picture turns alike, lit or not.
+        """
+        share = torch.rand(11, n, generator=rng)                # how far from the lowest value
+        turns, zooms, warps = torch.rand(3, n, generator=rng) < self.p_affine
+        lights, steepens = torch.rand(2, n, generator=rng) < self.p_lighting
+        ways = (8 if self.flip_vert else 2) if self.do_flip else 1
+        dark = 1 - self.max_lighting
+        return Draws(
+            (ways * share[0]).int(),
+            torch.where(turns, linear(-self.max_rotate, self.max_rotate, share[1]), 0.),
+            torch.where(zooms, linear(1, self.max_zoom, share[2]), 1.), share[3], share[4],
+            *torch.where(warps, linear(-self.max_warp, self.max_warp, share[5:9]), 0.),
+            torch.where(lights, linear(0.5 * dark, 0.5 * (2 - dark), share[9]), 0.5),
+            torch.where(steepens, exponential(dark, 1 / dark, share[10]), 1.))
+
+    def __call__(self, x: Tensor, y: Tensor, rng: Generator) -> Batch:
+        """A new batch, as `apply` makes it of what was drawn for it."""
+        return apply(self.draw(len(x), rng), x, y)
+
+
+get_transforms = Augment                    # v1's name for making one
+
+
+def apply(draws: Draws, x: Tensor, y: Tensor) -> Batch:
+    """A new batch with all of this done to it; the same draws do the same again.
+
+    x  pictures (n, 3, h, w), floats 0..1
+    y  masks (n, h, w) move with the pictures; classes (n) or tags (n, c) stay
+
+    What was not drawn is left out: even an identity, sampled, changes the last digits.
+    """
+    matrices = matrices_of(draws, x.shape[-2:])
+    if torch.equal(matrices, torch.eye(3).expand_as(matrices)):
+        x = x.clone()
+    else:
+        x, y = warp(x, matrices), warp(y, matrices, "nearest") if y.ndim == 3 else y
+    return light_(draws, x), y
+
+
+def matrices_of(draws: Draws, size: tuple[int, int]) -> Tensor:
+    """All that the draws move, in v1's order: dihedral, rotation, zoom, and the warp last.
+
+    size     (h, w) of the pictures
+    returns  (3, 3), or (n, 3, 3) where a draw is a tensor (n)
+    """
+    affine = compose(dihedral(draws.dihedral), rotation(draws.degrees),
+                     zoom(draws.scale, draws.row_pct, draws.col_pct), size=size)
+    sides = [torch.as_tensor(side)
+             for side in (draws.right, draws.left, draws.bottom, draws.top)]
+    return affine @ symmetric_warp(*sides) if any(side.any() for side in sides) else affine
+
+
+def light_(draws: Draws, x: Tensor) -> Tensor:
+    """Change brightness, then contrast, of pictures x (n, 3, h, w), floats 0..1, in place.
+
+    Both work on logits, log(x / (1 - x)), of x clamped to 1e-7 .. 1 - 1e-7, and a sigmoid leads
+    back: nothing leaves 0..1. In place, since new memory for a batch takes longer than the
+    arithmetic. Source: fastai v1.
+    """
+    if not any((torch.as_tensor(drawn) != neutral).any()
+               for drawn, neutral in ((draws.change, 0.5), (draws.slope, 1))):
+        return x
+    logits = x.logit_(eps=1e-7)
+    return contrast(brightness(logits, draws.change), draws.slope).sigmoid_()
+
+
+def brightness(logits: Tensor, change: Number) -> Tensor:
+    """Add logit(change), in place: a grey of 0.5 becomes `change`, between 0 and 1.
+
+    So x becomes x c / (x c + (1 - x) (1 - c)). logits (n, c, h, w). Source: fastai v1, brightness.
+    """
+    return logits.add_(per_picture(torch.as_tensor(change).logit(), logits))
+
+
+def contrast(logits: Tensor, slope: Number) -> Tensor:
+    """Multiply by `slope`, in place: what is lighter or darker than 0.5 gets more so above 1.
+
+    So x becomes x^s / (x^s + (1 - x)^s). logits (n, c, h, w). Source: fastai v1, contrast.
+    """
+    return logits.mul_(per_picture(torch.as_tensor(slope), logits))
+
+
+def per_picture(number: Tensor, like: Tensor) -> Tensor:
+    """() or (n) as (1, 1, 1, 1) or (n, 1, 1, 1), with the device and dtype of `like`."""
+    return number.reshape(-1, 1, 1, 1).to(like, non_blocking=True)
