@@ -17,8 +17,9 @@ from minifast.files import save_tensors
 from minifast.loader import imagenet_stats
 from minifast.metrics import accuracy_thresh, fbeta, name_of
 from minifast.resnet import resnet18, resnet34, resnet50
+from minifast.transforms import get_transforms
 from minifast.vision import cnn_learner
-from results import print_table, train_stage, write_results
+from results import print_table, show, train_stage, write_results
 from sample_data import planet
 from settings import read_settings
 
@@ -43,7 +44,7 @@ class Settings:
     thresh: float = 0.2          # a tag is said where its probability is above this
     bs: int = 64                 # tiles a batch
     precision: Literal["auto", "float32"] = "auto"  # auto: bfloat16 where that is native
-    seed: int = 42               # of first weights, order and flips; the split is always the same
+    seed: int = 42               # of first weights, order and transforms; the split stays the same
     tiles: int = 1500            # how many tiles to draw, where the lesson draws its own
     out: str = "runs/planet"     # where pictures and results go
     quick: bool = False          # all of it in seconds, on few tiles: only to see that it runs
@@ -79,25 +80,18 @@ for file, tags in list(zip(src.files, src.labels))[:3]:
     print(file.name, tags)
 
 
-# %% Ready batches. From above, a tile has no left or right and no up or down: so flip both ways
+# %% Ready batches. From above a tile has no up or down, and the camera never tilts: so no warp
 
-def flip(x: torch.Tensor, y: torch.Tensor, rng: torch.Generator):
-    rows, columns = torch.rand(2, len(x), 1, 1, 1, generator=rng).to(x.device, non_blocking=True)
-    x = torch.where(rows < 0.5, x.flip(2), x)
-    return torch.where(columns < 0.5, x.flip(3), x), y
+tfms = get_transforms(flip_vert=True, max_lighting=0.1, max_zoom=1.05, max_warp=0.)
 
 
 def loaders(labelled: ImageList, size: int):
-    return (labelled.transform(flip, size=size).databunch(bs=s.bs, seed=s.seed)
+    return (labelled.transform(tfms, size=size).databunch(bs=s.bs, seed=s.seed)
             .normalize(imagenet_stats))
 
 
 data = loaders(src, small)
-out.mkdir(parents=True, exist_ok=True)
-picture = data.show_batch(rows=3)
-picture.save(out / "batch.png")
-print(out / "batch.png")
-picture                                             # in a notebook, this shows it
+show(data.show_batch(rows=3), out / "batch.png")
 
 
 # %% Two metrics. partial presets a knob: acc_02(logits, targets) asks for 0.2 instead of 0.5
@@ -189,10 +183,8 @@ learn.save(out / "stage-4.pth")
 
 # %% What happened: in pictures, and in a table, beside the answers that never looked
 
-recorder = learn.recorder
-for name, picture in {"losses": recorder.plot_losses(), "rates": recorder.plot_lr(),
-                      "metrics": recorder.plot_metrics()}.items():
-    picture.save(out / f"{name}.png")
-    print(out / f"{name}.png")
+show(learn.recorder.plot_losses(), out / "losses.png")
+show(learn.recorder.plot_lr(), out / "rates.png")
+show(learn.recorder.plot_metrics(), out / "metrics.png")
 print_table(stages, baselines)
 write_results(out / "results.json", "planet", s, baselines, stages, data.train_dl.device)

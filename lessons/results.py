@@ -1,5 +1,6 @@
-"""What a walkthrough leaves behind: its stages as a printed table and as results.json."""
+"""What a lesson leaves behind: pictures, and of a walkthrough its stages as a table and as JSON."""
 
+from collections.abc import Iterable
 from dataclasses import asdict
 import json
 from pathlib import Path
@@ -7,14 +8,31 @@ import platform
 
 import numpy
 import PIL
+from PIL import Image
 import torch
+from torch import Tensor
 
 from minifast import __version__
 from minifast.device import device_name
+from minifast.draw import grid
 from minifast.files import write_atomic
 from minifast.groups import group_rates
+from minifast.images import to_pil
 from minifast.learner import Learner
 from minifast.metrics import name_of
+
+
+def show(picture: Image.Image, file: Path) -> Image.Image:
+    """Save a picture, print where, and return it: at the end of a cell, a notebook shows it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(file)
+    print(file)
+    return picture
+
+
+def sheet(pictures: Iterable[Tensor], captions: list[str], columns: int) -> Image.Image:
+    """Tensors (3, h, w) as pictures in rows of `columns`, with captions: see draw.grid."""
+    return grid([to_pil(picture) for picture in pictures], captions, columns)
 
 
 def train_stage(learn: Learner, name: str, epochs: int, lr: float | slice,

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from minifast.files import write_atomic
 
@@ -146,6 +146,23 @@ def weathered(picture: np.ndarray, tags: list[str], rng: np.random.Generator) ->
     white = rng.uniform(150, 215) + 120 * (puffs - puffs.mean())[step:, step:]
     cloud, shadow = cloud[step:, step:], cloud[:size, :size]             # (size, size, 1)
     return picture * (1 - 0.45 * shadow) * (1 - cloud) + white * cloud
+
+
+def draw_street(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A street with houses and a car: a picture (120, 160, 3) uint8, and its mask (120, 160) int64.
+
+    The mask has 0 sky, 1 house, 2 road, 3 car.
+    """
+    mask = Image.new("L", (160, 120))
+    pen, far = ImageDraw.Draw(mask), rng.integers(60, 100)                # where the road ends
+    pen.polygon([(0, 12), (far - 15, 48), (far - 9, 66), (far + 9, 66), (far + 15, 40), (159, 5),
+                 (159, 119), (0, 119)], 1)
+    pen.polygon([(far - 5, 62), (far + 5, 62), (145, 119), (15, 119)], 2)
+    pen.rectangle([far + 6, 80, far + 30, 96], 3)
+    classes = np.array(mask)
+    paint = rng.normal([(165, 200, 230), (165, 130, 110), (95, 95, 100), (190, 45, 40)], 5)
+    grain = 1 + 0.3 * (noise(rng, 160, 60)[:120] - 0.5)
+    return (paint[classes] * grain).clip(0, 255).astype(np.uint8), classes.astype(np.int64)
 
 
 def noise(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:

@@ -14,7 +14,8 @@ import sys
 from typing import Literal, get_args, get_origin, get_type_hints
 
 
-def read_settings(settings: type, about: str, presets: Callable[[object], dict]) -> object:
+def read_settings(settings: type, about: str,
+                  presets: Callable[[object], dict] = lambda given: {}) -> object:
     """The settings dataclass, filled from the command line.
 
     about    what --help says first: the lesson's docstring

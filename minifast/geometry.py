@@ -46,7 +46,7 @@ def dihedral(k: Number) -> Tensor:
     and 2 are swapped, and so are 5 and 6.
     """
     check.between("k", k, 0, 7)
-    transposed = k >> 2 & 1
+    transposed = k >> 2
     return flip(k & 1, k >> 1 & 1) @ matrix(1 - transposed, transposed, 0,
                                             transposed, 1 - transposed, 0,
                                             0, 0, 1)
@@ -57,7 +57,7 @@ def rotation(degrees: Number) -> Tensor:
 
         [[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]        Source: fastai v1, rotate.
     """
-    angle = torch.deg2rad(torch.as_tensor(degrees, dtype=torch.float32))
+    angle = torch.deg2rad(torch.as_tensor(degrees))
     return matrix(angle.cos(), -angle.sin(), 0,
                   angle.sin(), angle.cos(), 0,
                   0, 0, 1)
@@ -121,8 +121,7 @@ def symmetric_warp(right: Number, left: Number, bottom: Number, top: Number) -> 
     Above 0 both ends of that side move outwards, along it. So 0.2 for all is the same as zoom(1.2).
     Source: fastai v1, symmetric_warp, whose four magnitudes have this order.
     """
-    offsets = [-top, -left, -bottom, left, top, -right, bottom, right]
-    offsets = [torch.as_tensor(offset, dtype=torch.float32) for offset in offsets]
+    offsets = map(torch.as_tensor, [-top, -left, -bottom, left, top, -right, bottom, right])
     offsets = torch.stack(torch.broadcast_tensors(*offsets), dim=-1)        # (8) or (n, 8)
     return perspective_warp(offsets.unflatten(-1, (4, 2)))
 

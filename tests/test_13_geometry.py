@@ -189,7 +189,7 @@ def test_zoom_stays_in_the_middle_and_takes_one_number_per_picture():
     assert torch.allclose(found, torch.stack([torch.eye(3), off_centre]), atol=1e-6)
 
 
-@pytest.mark.parametrize("scale", [0, -1, float("nan"), torch.tensor([1.0, 0.0])])
+@pytest.mark.parametrize("scale", [0.0099, 0, -1, float("nan"), torch.tensor([1.0, 0.0])])
 def test_zoom_refuses_a_scale_that_leaves_nothing(scale):
     with pytest.raises(ValueError, match=r"\bscale\b"):
         zoom(scale)

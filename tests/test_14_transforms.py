@@ -92,8 +92,7 @@ def test_one_does_not_come_with_another():
     draws = many(p_affine=0.5, p_lighting=0.5)
     happens = torch.stack([draws.dihedral == 1, draws.degrees != 0, draws.scale != 1,
                            draws.right != 0, draws.change != 0.5, draws.slope != 1]).float()
-    values = torch.stack([draws.degrees, draws.scale, draws.row_pct, draws.col_pct, draws.right,
-                          draws.left, draws.bottom, draws.top, draws.change, draws.slope])
+    values = torch.stack([getattr(draws, name).float() for name in NAMES])
     for table in (happens, values):
         assert torch.allclose(torch.corrcoef(table), torch.eye(len(table)), atol=0.025)
 
@@ -133,7 +132,8 @@ def test_drawing_leaves_the_global_random_state_alone():
 @pytest.mark.parametrize("wrong", [
     {"max_rotate": -1}, {"max_rotate": 181}, {"max_zoom": 0.9}, {"max_zoom": 101},
     {"max_lighting": -0.1}, {"max_lighting": 1}, {"max_warp": -0.1}, {"max_warp": 0.4},
-    {"p_affine": 1.1}, {"p_affine": -0.1}, {"p_lighting": 1.1}, {"p_lighting": float("nan")}])
+    {"p_affine": 1.1}, {"p_affine": -0.1}, {"p_lighting": 1.1}, {"p_lighting": -0.1},
+    {"p_lighting": float("nan")}])
 def test_settings_out_of_range_are_refused(wrong):
     (name, value), = wrong.items()
     with pytest.raises(ValueError, match=rf"\b{name}\b.*{value}"):

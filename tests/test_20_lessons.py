@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import json
 import os
 from pathlib import Path
+import re
 import subprocess
 import sys
 from typing import Literal
@@ -13,12 +14,14 @@ from typing import Literal
 import numpy
 from PIL import Image
 import pytest
+import torch
 
 LESSONS = Path(__file__).parents[1] / "lessons"
 sys.path.append(str(LESSONS))                       # lessons are scripts, not a package
 
-from sample_data import draw_tile, planet, planet_tags      # noqa: E402
-from settings import read_settings                          # noqa: E402
+from results import sheet, show                                         # noqa: E402
+from sample_data import draw_street, draw_tile, planet, planet_tags     # noqa: E402
+from settings import read_settings                                      # noqa: E402
 
 
 @dataclass
@@ -52,6 +55,11 @@ def test_what_is_said_wins_over_presets(monkeypatch):
     given = settings_of(monkeypatch, "--sizes", "96", "192", "--lr-low", "1e-4", "--quick")
     assert given == Settings(sizes=(96, 192), arch="small", lr_low=1e-4, quick=True)
     assert not settings_of(monkeypatch, "--no-quick").quick
+
+
+def test_a_lesson_may_have_no_presets(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["lesson.py", "--lr", "1"])
+    assert read_settings(Settings, "A lesson.") == Settings(lr=1)
 
 
 @pytest.mark.parametrize("argv", [["--sise", "1"], ["--lr", "fast"], ["--sizes", "64"],
@@ -145,18 +153,56 @@ def test_a_cloudy_tile_is_brighter_and_greyer_than_the_forest():
     assert clouds.std(axis=2).mean() < forest.std(axis=2).mean()
 
 
-def test_the_planet_lesson_runs_and_its_table_is_in_results_json(tmp_path):
-    script = [sys.executable, str(LESSONS / "planet.py"), "--quick", "--tiles", "60", "--out",
-              str(tmp_path / "planet")]
-    done = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path,
+def test_the_mask_of_a_street_tells_what_each_pixel_shows():
+    street, mask = draw_street(numpy.random.default_rng(0))
+    assert street.shape == (120, 160, 3) and street.dtype == numpy.uint8
+    assert mask.shape == (120, 160) and mask.dtype == numpy.int64
+    assert set(mask.flat) == {0, 1, 2, 3}
+    assert mask[0, 80] == 0 and mask[119, 80] == 2              # sky above, road before you
+    sky, house, road, car = (street[mask == number].mean(axis=0) for number in range(4))
+    assert sky[2] > sky[0] and house[0] > house[2] and car[0] > 2 * car[1]
+    assert abs(road - road.mean()).max() < 20                   # grey
+    again, other = (draw_street(numpy.random.default_rng(seed))[0] for seed in (0, 1))
+    assert (again == street).all() and (other != street).any()
+
+
+def test_show_saves_a_picture_says_where_and_returns_it(tmp_path, capsys):
+    picture = sheet(torch.zeros(2, 3, 4, 4), ["one", "two"], 2)
+    file = tmp_path / "new" / "picture.png"
+    assert show(picture, file) is picture
+    assert capsys.readouterr().out == f"{file}\n"
+    with Image.open(file) as saved:
+        assert saved.size == picture.size
+
+
+def run(lesson: str, out: Path, *flags: str) -> str:
+    """What a lesson prints, run as a reader would run it."""
+    done = subprocess.run([sys.executable, str(LESSONS / lesson), "--out", str(out), *flags],
+                          capture_output=True, text=True, cwd=out.parent,
                           env={**os.environ, "PYTHONPATH": str(LESSONS.parent)})
     assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_transforms_lesson_shows_what_it_says(tmp_path):
+    printed = run("transforms.py", tmp_path / "transforms")
+    assert "as by hand: True" in printed
+    three, once = map(float, re.search(r"off by (\S+) after three samplings, (\S+) after one",
+                                       printed).groups())
+    assert once < 1e-5 < 0.005 < three
+    for name in ("by-hand", "dihedral", "matrices", "samplings", "masks", "why"):
+        with Image.open(tmp_path / "transforms" / f"{name}.png") as picture:
+            assert picture.width >= 350
+
+
+def test_the_planet_lesson_runs_and_its_table_is_in_results_json(tmp_path):
+    printed = run("planet.py", tmp_path / "planet", "--quick", "--tiles", "60")
     results = json.loads((tmp_path / "planet" / "results.json").read_text())
     assert [(stage["name"], stage["size"], stage["frozen"]) for stage in results["stages"]] == [
         ("small, frozen", [32, 32], True), ("small, unfrozen", [32, 32], False),
         ("big, frozen", [64, 64], True), ("big, unfrozen", [64, 64], False)]
     for stage in results["stages"]:
-        assert f"{stage['metrics']['fbeta(thresh=0.2)']:.6f}" in done.stdout
+        assert f"{stage['metrics']['fbeta(thresh=0.2)']:.6f}" in printed
     assert results["baselines"]["no tag"]["fbeta(thresh=0.2)"] == 0
     for name in ("batch", "losses", "rates", "metrics"):
         with Image.open(tmp_path / "planet" / f"{name}.png") as picture:
