@@ -4,9 +4,9 @@ For each pixel of the new picture, the matrix says where to look in the old one.
 x is -1 at the centre of the first column and 1 at that of the last, y likewise down the rows.
 With a 1 as third number, one product can shift as well as turn:
 
-    (u, v, w) = matrix @ (x, y, 1)        look at (u / w, v / w)
+    (u, v, z) = matrix @ (x, y, 1)        look at (u / z, v / z)
 
-A last row of (0, 0, 1) makes w = 1: the matrix is affine, and parallels stay parallels. Others are
+A last row of (0, 0, 1) makes z = 1: the matrix is affine, and parallels stay parallels. Others are
 homographies: what is nearer looks larger.
 
 The builders take numbers, for a matrix (3, 3), or tensors with one number per picture (n), for
@@ -80,7 +80,7 @@ def zoom(scale: Number, row_pct: Number = 0.5, col_pct: Number = 0.5) -> Tensor:
 
 
 def homography(points: Tensor, places: Tensor) -> Tensor:
-    """The matrix that sends four points to four places: matrix @ (x, y, 1) is (u w, v w, w).
+    """The matrix that sends four points to four places: matrix @ (x, y, 1) is (u z, v z, z).
 
     points  (4, 2) or (n, 4, 2): (x, y) in the new picture
     places  (4, 2) or (n, 4, 2): (u, v) in the old one
@@ -89,18 +89,20 @@ def homography(points: Tensor, places: Tensor) -> Tensor:
 
         a x + b y + c - u (g x + h y) = u        d x + e y + f - v (g x + h y) = v
 
-    Raises ValueError where three of the points are on a line. Source: fastai v1, _find_coeffs.
+    Raises ValueError where three of the points, or of the places, are (nearly) on a line.
+    Source: fastai v1, vision/transform.py, _find_coeffs.
     """
     x, y, u, v = *points.unbind(-1), *places.unbind(-1)                     # (..., 4) each
     one, zero = torch.ones_like(x), torch.zeros_like(x)
     left = torch.cat([torch.stack([x, y, one, zero, zero, zero, -u * x, -u * y], dim=-1),
                       torch.stack([zero, zero, zero, x, y, one, -v * x, -v * y], dim=-1)], dim=-2)
-    try:
-        solution = torch.linalg.solve(left, torch.cat([u, v], dim=-1))      # (..., 8)
-    except torch.linalg.LinAlgError as error:
+    solution, failed = torch.linalg.solve_ex(left, torch.cat([u, v], dim=-1))       # (..., 8)
+    found = torch.cat([solution, one[..., :1]], dim=-1).unflatten(-1, (3, 3))
+    flat = torch.linalg.det(found).abs() < 1e-6 * found.abs().amax(dim=(-2, -1)) ** 3
+    if (flat | (failed != 0)).any():
         raise ValueError(f"no homography sends {check.some(points.tolist())} to "
-                         f"{check.some(places.tolist())}; are three on a line?") from error
-    return torch.cat([solution, one[..., :1]], dim=-1).unflatten(-1, (3, 3))
+                         f"{check.some(places.tolist())}; are three on a line?")
+    return found
 
 
 def perspective_warp(offsets: Tensor) -> Tensor:
@@ -127,12 +129,12 @@ def symmetric_warp(right: Number, left: Number, bottom: Number, top: Number) -> 
 
 
 def compose(*affine: Tensor, size: tuple[int, int]) -> Tensor:
-    """The product of affine matrices, for pictures of size (h, w), to which they happen in order.
+    """The product of affine matrices, what they do one after the other, for pictures (h, w) large.
 
     Points go from -1 to 1 along both sides, however long these are. So that a rotation does not
     shear, the product gets v1's aspect correction: entry [0, 1] times h / w, [1, 0] times w / h.
     A homography needs none, and comes last: compose(rotation(5), size=(h, w)) @ perspective_warp(o)
-    Source: fastai v1, affine_mult.
+    Source: fastai v1, vision/image.py, _affine_mult.
     """
     h, w = size
     return reduce(torch.matmul, affine, torch.eye(3)) * matrix(1, h / w, 1, w / h, 1, 1, 1, 1, 1)
@@ -168,7 +170,7 @@ def warp(batch: Tensor, matrices: Tensor, mode: str = "bilinear",
 
 
 def grid_of(matrices: Tensor, pixels: Tensor) -> Tensor:
-    """Where each pixel looks: places (u / w, v / w) as (n, h, w, 2), or (1, h, w, 2) for (3, 3).
+    """Where each pixel looks: places (u / z, v / z) as (n, h, w, 2), or (1, h, w, 2) for (3, 3).
 
     matrices  (3, 3) or (n, 3, 3)
     pixels    (n, c, h, w); the grid has its size, dtype and device
@@ -180,5 +182,5 @@ def grid_of(matrices: Tensor, pixels: Tensor) -> Tensor:
     rows = m[:, :, 1, None] * y + m[:, :, 2, None]                          # (n, 3, h)
     columns = m[:, :, 0, None] * x                                          # (n, 3, w)
     uv = rows[:, :2, :, None] + columns[:, :2, None, :]                     # (n, 2, h, w)
-    w = rows[:, 2:, :, None] + columns[:, 2:, None, :]                      # (n, 1, h, w)
-    return uv.div_(w).permute(0, 2, 3, 1)                                   # (n, h, w, 2)
+    z = rows[:, 2:, :, None] + columns[:, 2:, None, :]                      # (n, 1, h, w)
+    return uv.div_(z).permute(0, 2, 3, 1)                                   # (n, h, w, 2)

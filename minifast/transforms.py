@@ -115,23 +115,24 @@ def apply(draws: Draws, x: Tensor, y: Tensor) -> Batch:
     """
     matrices = matrices_of(draws, x.shape[-2:])
     if torch.equal(matrices, torch.eye(3).expand_as(matrices)):
-        x = x.clone()
+        x = x.clone()                                           # since light_ writes into it
     else:
         x, y = warp(x, matrices), warp(y, matrices, "nearest") if y.ndim == 3 else y
     return light_(draws, x), y
 
 
 def matrices_of(draws: Draws, size: tuple[int, int]) -> Tensor:
-    """All that the draws move, in v1's order: dihedral, rotation, zoom, and the warp last.
+    """All that moves a picture, in v1's order: dihedral, rotation, zoom, and the warp last.
 
     size     (h, w) of the pictures
     returns  (3, 3), or (n, 3, 3) where a draw is a tensor (n)
+
+    v1 leaves a flip, where there are no other ways, to the end: what may come out is the same.
     """
     affine = compose(dihedral(draws.dihedral), rotation(draws.degrees),
                      zoom(draws.scale, draws.row_pct, draws.col_pct), size=size)
-    sides = [torch.as_tensor(side)
-             for side in (draws.right, draws.left, draws.bottom, draws.top)]
-    return affine @ symmetric_warp(*sides) if any(side.any() for side in sides) else affine
+    sides = [*map(torch.as_tensor, (draws.right, draws.left, draws.bottom, draws.top))]
+    return affine @ symmetric_warp(*sides) if any(map(torch.any, sides)) else affine
 
 
 def light_(draws: Draws, x: Tensor) -> Tensor:

@@ -211,12 +211,23 @@ def test_a_homography_per_picture():
     assert torch.allclose(found, expected, atol=1e-6)
 
 
-def test_three_points_on_a_line_are_refused():
-    on_a_line = torch.tensor([[0.0, 0], [1, 1], [2, 2], [5, 0]])
-    with pytest.raises(ValueError, match=r"2\.0, 2\.0.*line"):
-        homography(on_a_line, CORNERS)
+@pytest.mark.parametrize("on_a_line", [
+    [[0.0, 0], [1, 1], [2, 2], [5, 0]], [[0.1, 0.1], [0.2, 0.2], [0.3, 0.3], [1, -1]],
+    [[0.1, 0.2], [0.3, 0.4], [1, -1], [0.5, 0.6]], [[1.0, 1], [1, 1], [0, 0], [2, 0]]])
+def test_three_points_or_places_on_a_line_are_refused(on_a_line):
+    points = torch.tensor(on_a_line)
+    for one, other in ((points, CORNERS), (CORNERS, points),
+                       (torch.stack([CORNERS, points]), CORNERS.expand(2, 4, 2))):
+        with pytest.raises(ValueError, match=rf"{points[0, 1]:.2}.*line"):
+            homography(one, other)
     with pytest.raises(ValueError, match="line"):
-        perspective_warp(on_a_line - CORNERS)
+        perspective_warp(points - CORNERS)
+
+
+def test_far_and_near_are_no_line():
+    for scale in (0.02, 50):
+        expected = torch.diag(torch.tensor([1 / scale, 1 / scale, 1]))
+        assert torch.allclose(homography(CORNERS * scale, CORNERS), expected)
 
 
 @pytest.mark.parametrize("corner", range(4))
