@@ -31,7 +31,7 @@ class Settings:
     data: str = ""               # folder of real tiles; without it the lesson draws its own
     csv: str = "train_v2.csv"    # in that folder, the table of names and tags
     folder: str = "train-jpg"    # in that folder, the folder of pictures
-    suffix: str = ".jpg"         # what makes a file name of a name in the table
+    suffix: str = ".jpg"         # appended to a name of the table, gives the name of its file
     arch: Literal["resnet18", "resnet34", "resnet50"] = "resnet50"  # the net
     weights: str = "imagenet"    # where the body comes from: imagenet, weather, none, or a file
     sizes: tuple[int, ...] = (128, 256)     # sides of the tiles, small and then big
@@ -41,7 +41,7 @@ class Settings:
     lr_div: float = 5.0          # unfrozen: the head's rate is lr divided by this
     weather_epochs: int = 5      # weights weather: epochs of the first body, from scratch
     weather_lr: float = 1e-2     # weights weather: its rate
-    thresh: float = 0.2          # a tag is said where its probability is above this
+    thresh: float = 0.2          # a tag is predicted where its probability is above this
     bs: int = 64                 # tiles a batch
     precision: Literal["auto", "float32"] = "auto"  # auto: bfloat16 where that is native
     seed: int = 42               # of first weights, order and transforms; the split stays the same

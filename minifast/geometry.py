@@ -10,7 +10,8 @@ A last row of (0, 0, 1) makes z = 1: the matrix is affine, and parallels stay pa
 homographies: what is nearer looks larger.
 
 The builders take numbers, for a matrix (3, 3), or tensors with one number per picture (n), for
-matrices (n, 3, 3); always on the CPU, and float32.
+matrices (n, 3, 3); always on the CPU, and float32. They know no sizes: for a picture that is not
+square, put affine matrices, even a single one, through `compose`.
 """
 
 from functools import reduce
@@ -32,6 +33,7 @@ def matrix(*entries: Number) -> Tensor:
 
 def flip(columns: Number = 1, rows: Number = 0) -> Tensor:
     """Mirror left and right where columns is 1, top and bottom where rows is 1; 0 leaves it."""
+    columns, rows = (torch.as_tensor(part, dtype=torch.float32) for part in (columns, rows))
     return matrix(1 - 2 * columns, 0, 0,
                   0, 1 - 2 * rows, 0,
                   0, 0, 1)
@@ -45,7 +47,9 @@ def dihedral(k: Number) -> Tensor:
     Source: fastai v1, dihedral_affine. Its pixel version, `dihedral`, numbers differently: there 1
     and 2 are swapped, and so are 5 and 6.
     """
-    check.between("k", k, 0, 7)
+    k, asked = torch.as_tensor(k).int(), k
+    if not ((k == asked) & (k >= 0) & (k <= 7)).all():
+        raise ValueError(f"k must be a whole number from 0 to 7, got {asked}")
     transposed = k >> 2
     return flip(k & 1, k >> 1 & 1) @ matrix(1 - transposed, transposed, 0,
                                             transposed, 1 - transposed, 0,
@@ -89,20 +93,22 @@ def homography(points: Tensor, places: Tensor) -> Tensor:
 
         a x + b y + c - u (g x + h y) = u        d x + e y + f - v (g x + h y) = v
 
-    Raises ValueError where three of the points, or of the places, are (nearly) on a line.
+    Raises ValueError, naming the points, where three of the points or places are on a line: where
+    the sine between the ways from one to two others is at most 1e-5.
     Source: fastai v1, vision/transform.py, _find_coeffs.
     """
+    points, places = points.float(), places.float()
+    for four in (points, places):
+        one, other = four.roll(-1, dims=-2) - four, four.roll(-2, dims=-2) - four   # (..., 4, 2)
+        area = one[..., 0] * other[..., 1] - one[..., 1] * other[..., 0]            # (..., 4)
+        if (area.abs() <= 1e-5 * one.norm(dim=-1) * other.norm(dim=-1)).any():
+            raise ValueError(f"homography: three of {check.some(four.tolist())} are on a line")
     x, y, u, v = *points.unbind(-1), *places.unbind(-1)                     # (..., 4) each
     one, zero = torch.ones_like(x), torch.zeros_like(x)
     left = torch.cat([torch.stack([x, y, one, zero, zero, zero, -u * x, -u * y], dim=-1),
                       torch.stack([zero, zero, zero, x, y, one, -v * x, -v * y], dim=-1)], dim=-2)
-    solution, failed = torch.linalg.solve_ex(left, torch.cat([u, v], dim=-1))       # (..., 8)
-    found = torch.cat([solution, one[..., :1]], dim=-1).unflatten(-1, (3, 3))
-    flat = torch.linalg.det(found).abs() < 1e-6 * found.abs().amax(dim=(-2, -1)) ** 3
-    if (flat | (failed != 0)).any():
-        raise ValueError(f"no homography sends {check.some(points.tolist())} to "
-                         f"{check.some(places.tolist())}; are three on a line?")
-    return found
+    solution = torch.linalg.solve(left, torch.cat([u, v], dim=-1))          # (..., 8)
+    return torch.cat([solution, one[..., :1]], dim=-1).unflatten(-1, (3, 3))
 
 
 def perspective_warp(offsets: Tensor) -> Tensor:
@@ -129,38 +135,45 @@ def symmetric_warp(right: Number, left: Number, bottom: Number, top: Number) -> 
 
 
 def compose(*affine: Tensor, size: tuple[int, int]) -> Tensor:
-    """The product of affine matrices, what they do one after the other, for pictures (h, w) large.
+    """The product of affine matrices: a picture of size (h, w) gets first what stands first.
 
-    Points go from -1 to 1 along both sides, however long these are. So that a rotation does not
-    shear, the product gets v1's aspect correction: entry [0, 1] times h / w, [1, 0] times w / h.
-    A homography needs none, and comes last: compose(rotation(5), size=(h, w)) @ perspective_warp(o)
+    compose(a, b, size=...) is a @ b, and of nothing the identity, with v1's aspect correction:
+    entry [0, 1] times h / w, [1, 0] times w / h. Points go from -1 to 1 along both sides, however
+    long these are; without it a rotation would shear. A homography needs none, and comes last:
+    compose(rotation(5), size=(h, w)) @ perspective_warp(offsets).
+    Raises ValueError where the last row is not (0, 0, 1).
     Source: fastai v1, vision/image.py, _affine_mult.
     """
     h, w = size
-    return reduce(torch.matmul, affine, torch.eye(3)) * matrix(1, h / w, 1, w / h, 1, 1, 1, 1, 1)
+    product = reduce(torch.matmul, affine, torch.eye(3))
+    if (product[..., 2, :] != torch.tensor([0, 0, 1])).any():
+        raise ValueError("compose takes affine matrices; multiply by a homography after it: "
+                         "compose(..., size=(h, w)) @ symmetric_warp(...)")
+    return product * matrix(1, h / w, 1, w / h, 1, 1, 1, 1, 1)
 
 
 def warp(batch: Tensor, matrices: Tensor, mode: str = "bilinear",
          padding: str = "reflection") -> Tensor:
     """All pictures of a batch, each seen through its matrix, in one sampling.
 
-    batch     pictures (n, c, h, w) or masks (n, h, w); the result has its shape, dtype and device
+    batch     pictures (n, c, h, w) or masks (n, h, w); the result has its shape, dtype and device,
+              though what is shorter than float32 is sampled as that
     matrices  (3, 3) for all, or (n, 3, 3), as `compose` makes them for this size
     mode      "bilinear", or "nearest" for masks: between two classes lies no third one
     padding   what is outside: "reflection" about the edge pixels' centres, "border" (the edge
               pixels repeated) or "zeros"
 
-    Raises ValueError on another mode, padding or number of matrices, and where integers (masks,
-    bytes) would be blended. Source: fastai v1, vision/image.py (align_corners=True).
+    Raises ValueError on another mode, padding or shape, and where integers (masks, bytes) would be
+    blended. Source: fastai v1, vision/image.py (align_corners=True).
     """
     check.one_of("mode", mode, ["bilinear", "nearest"])
     check.one_of("padding", padding, ["reflection", "border", "zeros"])
     if mode == "bilinear" and not batch.is_floating_point():
         raise ValueError(f"bilinear would blend values of {batch.dtype}; give mode='nearest' for "
                          "masks, and make pictures floats first")
-    if matrices.shape[:-2] not in ((), (len(batch),)):
-        raise ValueError(f"{len(batch)} pictures need one matrix (3, 3) or one each, got "
-                         f"{tuple(matrices.shape)}")
+    if batch.ndim not in (3, 4) or matrices.shape not in ((3, 3), (len(batch), 3, 3)):
+        raise ValueError("warp needs (n, c, h, w) or (n, h, w), and (3, 3) or (n, 3, 3); got "
+                         f"{tuple(batch.shape)} and {tuple(matrices.shape)}")
     # At least float32: with 16 bits pixels would be looked for in the wrong place.
     pixels = batch.reshape(len(batch), -1, *batch.shape[-2:])
     pixels = pixels.to(torch.promote_types(batch.dtype, torch.float32))     # (n, c, h, w)

@@ -5,12 +5,7 @@ starts as a nearly shallow one, and gradients find a way straight through.
 The names are torchvision's so that its ImageNet weights fit.
 """
 
-from pathlib import Path
-
 from torch import Tensor, nn
-
-from minifast import check
-from minifast.weights import WEIGHTS, pretrained_weights
 
 
 def conv(c_in: int, c_out: int, size: int, stride: int = 1) -> nn.Conv2d:
@@ -105,21 +100,3 @@ def resnet34() -> ResNet:
 def resnet50() -> ResNet:
     """25,557,032 parameters."""
     return ResNet(Bottleneck, (3, 4, 6, 3))
-
-
-def load_pretrained(net: nn.Module, arch: str, source: bool | str | Path) -> None:
-    """Put pretrained weights into a net; the classifier, its last child, may differ or be missing.
-
-    arch, source  see weights.pretrained_weights
-
-    Raises ValueError, naming parameters, where any other one is missing, unknown or of another
-    shape; the net is then as it was.
-    """
-    weights = pretrained_weights(arch, source)
-    *_, (classifier, _) = net.named_children()
-    have, want = ({name: value for name, value in named.items()
-                   # torchvision's files are older than this counter, and nothing here reads it
-                   if not name.startswith(classifier + ".") and "num_batches_tracked" not in name}
-                  for named in (weights, net.state_dict()))
-    check.same_weights(source if source is not True else WEIGHTS[arch], have, want)
-    net.load_state_dict(have, strict=False)

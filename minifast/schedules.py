@@ -2,10 +2,12 @@
 
 from math import cos, pi
 
+from torch import Tensor
+
 from minifast import check
 
 
-def linear(start: float, end: float, pct: float) -> float:
+def linear(start: float, end: float, pct: float | Tensor) -> float | Tensor:
     """From start (at pct 0) to end (at pct 1) in equal steps, both reached exactly."""
     return (1 - pct) * start + pct * end
 
@@ -20,7 +22,7 @@ def cosine(start: float, end: float, pct: float) -> float:
     return linear(start, end, (1 - cos(pi * pct)) / 2)
 
 
-def exponential(start: float, end: float, pct: float) -> float:
+def exponential(start: float, end: float, pct: float | Tensor) -> float | Tensor:
     """From start (at pct 0) to end (at pct 1) by a constant factor: start (end / start)^pct.
 
     Both must be above 0. Source: fastai v1, callback.annealing_exp.

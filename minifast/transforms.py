@@ -15,15 +15,16 @@ from minifast.loader import Batch
 from minifast.schedules import exponential, linear
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Draws:
     """What shall happen to a batch: each field a number for all pictures, or a tensor (n).
 
-    Left out, a field changes nothing: Draws(degrees=30) turns, and that is all. Printed, it is a
-    table with a row per picture.
+    Left out, a field is neutral: Draws(degrees=30) turns, and that is all. Printed, it is a table:
+    a header, then a row per picture, counted from 0, each number rounded to three digits after
+    the point; one row where there are no tensors.
     """
 
-    dihedral: Number = 0                # 0..7; this and the next eight are arguments of geometry's
+    k: Number = 0                       # this and the next eight are arguments of geometry's
     degrees: Number = 0.                # dihedral, rotation, zoom and symmetric_warp
     scale: Number = 1.
     row_pct: Number = 0.5
@@ -35,12 +36,12 @@ class Draws:
     change: Number = 0.5                # of brightness
     slope: Number = 1.                  # of contrast
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         names = [field.name for field in fields(self)]
         columns = [torch.as_tensor(getattr(self, name)).float() for name in names]
         rows = torch.stack(torch.broadcast_tensors(*columns), dim=-1).reshape(-1, len(names))
         return "\n".join(["picture" + "".join(f"{name:>9}" for name in names)] +
-                         [f"{i:7}" + "".join(f"{value:9.3g}" for value in row)
+                         [f"{i:7}" + "".join(f"{round(value, 3) + 0:9g}" for value in row)
                           for i, row in enumerate(rows.tolist())])
 
 
@@ -49,18 +50,18 @@ class Augment:
     """Draws anew for each batch, in v1's terms; called by the Loader, with (x, y, rng).
 
     do_flip       mirror left and right, with probability 1/2
-    flip_vert     and instead, where do_flip is set too, lay it in one of all eight ways
+    flip_vert     where do_flip is set: instead, any of the eight dihedral ways, each as likely
     max_rotate    degrees, to either side: 0 to 180
     max_zoom      1 to 100
     max_lighting  0 to 0.99: brightness is 0.5 (1 +- max_lighting), contrast goes from
                   1 - max_lighting to 1 / (1 - max_lighting)
     max_warp      outwards or inwards, of each side (geometry.symmetric_warp): 0 to 0.35, above
                   which a picture could fold over
-    p_affine      probability of a rotation, of a zoom, and of a warp
-    p_lighting    probability of a change of brightness, and of contrast
+    p_affine      probability of each of rotation, zoom and warp (of all four sides)
+    p_lighting    probability of each of brightness and contrast
 
     Numbers are drawn evenly between their limits, the zoom's focus row_pct and col_pct from 0 to 1;
-    of contrast the logarithm is. Raises ValueError where one is out of its range.
+    of contrast the logarithm is. Raises ValueError where a setting is out of its range.
     Source: fastai v1, get_transforms.
     """
 
@@ -80,9 +81,10 @@ class Augment:
             check.between(name, getattr(self, name), low, high)
 
     def draw(self, n: int, rng: Generator) -> Draws:
-        """Numbers for n pictures, from a generator on the CPU.
+        """Each field as a tensor (n), with the neutral value where nothing is to happen.
 
-        As many are drawn whatever the settings are: so a picture turns alike, lit or not.
+        rng  a generator on the CPU; as many numbers are taken from it whatever the settings are, so
+             that a picture turns alike, lit or not
         """
         share = torch.rand(11, n, generator=rng)                # how far from the lowest value
         turns, zooms, warps = torch.rand(3, n, generator=rng) < self.p_affine
@@ -106,19 +108,23 @@ get_transforms = Augment                    # v1's name for making one
 
 
 def apply(draws: Draws, x: Tensor, y: Tensor) -> Batch:
-    """A new batch with all of this done to it; the same draws do the same again.
+    """A batch with all of this done to it; the same draws do the same again.
 
-    x  pictures (n, 3, h, w), floats 0..1
-    y  masks (n, h, w) move with the pictures; classes (n) or tags (n, c) stay
+    x  pictures (n, 3, h, w), floats 0..1; they stay as they are
+    y  masks (n, h, w) move with the pictures, nearest pixel; classes (n) or tags (n, c) stay
 
-    What was not drawn is left out: even an identity, sampled, changes the last digits.
+    What is neutral for all pictures is left out: even an identity, sampled, changes last digits.
+    Raises ValueError where y has more than two dimensions and is no mask of these pictures.
     """
+    if y.ndim > 2 and y.shape != (len(x), *x.shape[-2:]):
+        raise ValueError(f"targets {tuple(y.shape)} are no masks (n, h, w) of the pictures "
+                         f"{tuple(x.shape)}; resize them alike")
     matrices = matrices_of(draws, x.shape[-2:])
     if torch.equal(matrices, torch.eye(3).expand_as(matrices)):
-        x = x.clone()                                           # since light_ writes into it
+        x = x.clone()                                           # since light writes into it
     else:
         x, y = warp(x, matrices), warp(y, matrices, "nearest") if y.ndim == 3 else y
-    return light_(draws, x), y
+    return light(draws, x), y
 
 
 def matrices_of(draws: Draws, size: tuple[int, int]) -> Tensor:
@@ -129,18 +135,19 @@ def matrices_of(draws: Draws, size: tuple[int, int]) -> Tensor:
 
     v1 leaves a flip, where there are no other ways, to the end: what may come out is the same.
     """
-    affine = compose(dihedral(draws.dihedral), rotation(draws.degrees),
+    affine = compose(dihedral(draws.k), rotation(draws.degrees),
                      zoom(draws.scale, draws.row_pct, draws.col_pct), size=size)
     sides = [*map(torch.as_tensor, (draws.right, draws.left, draws.bottom, draws.top))]
+    # Without a warp nothing is solved: what is solved is rounded, and an identity must be exact.
     return affine @ symmetric_warp(*sides) if any(map(torch.any, sides)) else affine
 
 
-def light_(draws: Draws, x: Tensor) -> Tensor:
-    """Change brightness, then contrast, of pictures x (n, 3, h, w), floats 0..1, in place.
+def light(draws: Draws, x: Tensor) -> Tensor:
+    """Change brightness, then contrast, of pictures x (n, 3, h, w), floats 0..1; in place.
 
     Both work on logits, log(x / (1 - x)), of x clamped to 1e-7 .. 1 - 1e-7, and a sigmoid leads
-    back: nothing leaves 0..1. In place, since new memory for a batch takes longer than the
-    arithmetic. Source: fastai v1.
+    back: nothing leaves 0..1. Where both are neutral for all pictures, x is left alone. In place,
+    since new memory for a batch takes longer than the arithmetic. Returns x. Source: fastai v1.
     """
     if not any((torch.as_tensor(drawn) != neutral).any()
                for drawn, neutral in ((draws.change, 0.5), (draws.slope, 1))):
@@ -150,17 +157,19 @@ def light_(draws: Draws, x: Tensor) -> Tensor:
 
 
 def brightness(logits: Tensor, change: Number) -> Tensor:
-    """Add logit(change), in place: a grey of 0.5 becomes `change`, between 0 and 1.
+    """Logits (n, 3, h, w) plus logit(change), in place: a grey of 0.5 becomes `change` (0..1).
 
-    So x becomes x c / (x c + (1 - x) (1 - c)). logits (n, c, h, w). Source: fastai v1, brightness.
+    So a picture's x becomes x c / (x c + (1 - x) (1 - c)). Source: fastai v1, brightness.
+    Raises ValueError where `change` is not in 0..1.
     """
+    check.between("change", change, 0, 1)
     return logits.add_(per_picture(torch.as_tensor(change).logit(), logits))
 
 
 def contrast(logits: Tensor, slope: Number) -> Tensor:
-    """Multiply by `slope`, in place: what is lighter or darker than 0.5 gets more so above 1.
+    """Logits (n, 3, h, w) times `slope`, in place: above 1, light gets lighter and dark darker.
 
-    So x becomes x^s / (x^s + (1 - x)^s). logits (n, c, h, w). Source: fastai v1, contrast.
+    So a picture's x becomes x^s / (x^s + (1 - x)^s). Source: fastai v1, contrast.
     """
     return logits.mul_(per_picture(torch.as_tensor(slope), logits))
 

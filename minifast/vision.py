@@ -11,8 +11,8 @@ from minifast.databunch import DataBunch
 from minifast.groups import body_of, head, split_groups
 from minifast.learner import Learner
 from minifast.metrics import Metric
-from minifast.resnet import load_pretrained
 from minifast.seeds import seeded
+from minifast.weights import load_pretrained
 
 
 def cnn_learner(data: DataBunch, arch: Callable[[], nn.Module],

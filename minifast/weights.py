@@ -1,9 +1,9 @@
-"""Where pretrained weights come from: a file that is named, torch.hub's cache, or the network."""
+"""Pretrained weights: from a named file, torch.hub's cache or the network, and into a net."""
 
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.hub import download_url_to_file, get_dir
 
 from minifast import check
@@ -46,3 +46,21 @@ def download(url: str, file: Path) -> None:
             f"{url} cannot be downloaded: {error}. Fetch it elsewhere and put it into "
             f"{file.parent}, or name it with pretrained=FILE, or train from scratch with "
             "pretrained=False") from error
+
+
+def load_pretrained(net: nn.Module, arch: str, source: bool | str | Path) -> None:
+    """Put pretrained weights into a net; the classifier, its last child, may differ or be missing.
+
+    arch, source  see pretrained_weights
+
+    Raises ValueError, naming parameters, where any other one is missing, unknown or of another
+    shape; the net is then as it was.
+    """
+    weights = pretrained_weights(arch, source)
+    *_, (classifier, _) = net.named_children()
+    have, want = ({name: value for name, value in named.items()
+                   # torchvision's files are older than this counter, and nothing here reads it
+                   if not name.startswith(classifier + ".") and "num_batches_tracked" not in name}
+                  for named in (weights, net.state_dict()))
+    check.same_weights(source if source is not True else WEIGHTS[arch], have, want)
+    net.load_state_dict(have, strict=False)

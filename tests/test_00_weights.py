@@ -1,22 +1,50 @@
+"""Most tests load into a small net under names of the real ones: quick, and offline."""
+
+from collections import OrderedDict
 from hashlib import sha256
 from pathlib import Path
 import re
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from minifast import weights
-from minifast.weights import pretrained_weights
+from minifast.weights import load_pretrained, pretrained_weights
 
-CONTENT = {"conv.weight": torch.arange(4.0)}
+
+def small_net() -> nn.Module:
+    return nn.Sequential(OrderedDict(conv=nn.Conv2d(3, 4, 3), bn=nn.BatchNorm2d(4),
+                                     fc=nn.Linear(4, 2)))
+
+
+def changed(changes: dict) -> dict[str, Tensor]:
+    """Weights for small_net, with some of other values; None leaves one out."""
+    rng = torch.Generator().manual_seed(7)
+    random = {name: torch.rand(value.shape, generator=rng)
+              for name, value in small_net().state_dict().items()}
+    return {name: value for name, value in {**random, **changes}.items() if value is not None}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    """An empty torch.hub cache, the folder in which its files lie."""
+    before = torch.hub.get_dir()
+    torch.hub.set_dir(str(tmp_path / "hub"))
+    yield tmp_path / "hub" / "checkpoints"
+    torch.hub.set_dir(before)
 
 
 @pytest.fixture
 def site(tmp_path, monkeypatch) -> Path:
-    """A folder in the place of the internet's, with weights as those of resnet18."""
+    """A folder in the place of the internet's, with weights for small_net as those of resnet18."""
     file = tmp_path / "site" / "weights.pth"
     file.parent.mkdir()
-    torch.save(CONTENT, file)
+    torch.save(changed({}), file)
     name = f"resnet18-{sha256(file.read_bytes()).hexdigest()[:8]}.pth"
     file = file.rename(file.with_name(name))
     monkeypatch.setattr(weights, "WEIGHTS_FOLDER", file.parent.as_uri() + "/")
@@ -35,16 +63,29 @@ class Malicious:
 
 
 def test_weights_come_from_a_named_file(tmp_path):
-    file = tmp_path / "mine.pth"
-    torch.save(CONTENT, file)
+    file, content = tmp_path / "mine.pth", changed({})
+    torch.save(content, file)
     for source in (file, str(file)):
-        found = pretrained_weights("any name", source)
-        assert list(found) == ["conv.weight"]
-        assert torch.equal(found["conv.weight"], CONTENT["conv.weight"])
+        assert same(pretrained_weights("any name", source), content)
+        net = small_net()
+        load_pretrained(net, "any name", source)
+        assert torch.equal(net.conv.weight, content["conv.weight"])
+        assert torch.equal(net.bn.running_var, content["bn.running_var"])
+
+
+@pytest.mark.parametrize("arch, name", [
+    ("resnet18", "resnet18-f37072fd.pth"), ("resnet34", "resnet34-b627a593.pth"),
+    ("resnet50", "resnet50-0676ba61.pth")])
+def test_imagenets_weights_come_from_the_cache_under_torchvisions_name(arch, name, cache):
+    cache.mkdir(parents=True)
+    torch.save(changed({}), cache / name)
+    net = small_net()
+    load_pretrained(net, arch, True)
+    assert torch.equal(net.conv.weight, changed({})["conv.weight"])
 
 
 def test_weights_that_are_not_in_the_cache_are_downloaded_into_it(cache, site):
-    assert torch.equal(pretrained_weights("resnet18", True)["conv.weight"], CONTENT["conv.weight"])
+    assert same(pretrained_weights("resnet18", True), changed({}))
     assert (cache / site.name).read_bytes() == site.read_bytes()
 
 
@@ -97,3 +138,41 @@ def test_a_file_with_code_is_refused_and_the_code_not_run(named, tmp_path, cache
     with pytest.raises(ValueError, match=re.escape(file.name)):
         pretrained_weights("resnet18", file if named else True)
     assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"fc.weight": torch.zeros(10, 4), "fc.bias": torch.zeros(10)},
+    {"fc.weight": None, "fc.bias": None}, {"fc.more": torch.zeros(1)},
+    {"bn.num_batches_tracked": None}])
+def test_another_classifier_or_none_and_files_without_counters_fit(changes, tmp_path):
+    torch.save(changed(changes), tmp_path / "weights.pth")
+    net = small_net()
+    load_pretrained(net, "small", tmp_path / "weights.pth")
+    want = changed({})
+    for name in ("conv.weight", "conv.bias", "bn.weight", "bn.bias", "bn.running_mean",
+                 "bn.running_var"):
+        assert torch.equal(net.state_dict()[name], want[name])
+
+
+@pytest.mark.parametrize("name, value", [
+    ("conv.weight", None), ("bn.running_mean", None), ("conv.bias", torch.zeros(5)),
+    ("layer9.weight", torch.zeros(1)), ("fc2.weight", torch.zeros(1))])
+def test_other_parameters_missing_unknown_or_misshapen_are_named_and_none_is_loaded(name, value,
+                                                                                    tmp_path):
+    torch.save(changed({name: value}), tmp_path / "weights.pth")
+    net = small_net()
+    before = {key: entry.clone() for key, entry in net.state_dict().items()}
+    with pytest.raises(ValueError, match=rf"\bweights\.pth\b(?!.*bn\.bias).*{re.escape(name)}"):
+        load_pretrained(net, "small", tmp_path / "weights.pth")
+    assert same(net.state_dict(), before)
+
+
+def test_cached_weights_that_do_not_fit_are_named(cache, site):
+    with pytest.raises(ValueError, match=rf"{re.escape(site.name)}.*\b(0|conv|bn)\.\w"):
+        load_pretrained(nn.Sequential(nn.Conv2d(1, 1, 1), nn.Linear(1, 1)), "resnet18", True)
+
+
+def test_a_file_of_something_else_is_named(tmp_path):
+    torch.save([torch.zeros(1)], tmp_path / "list.pth")
+    with pytest.raises(ValueError, match=r"\blist\.pth"):
+        load_pretrained(small_net(), "small", tmp_path / "list.pth")

@@ -1,14 +1,12 @@
-from collections import OrderedDict
 import math
-import re
 
 import pytest
 import torch
 from torch import Tensor, nn
 import torch.nn.functional as F
 
-from minifast.resnet import (Block, Bottleneck, ResNet, conv, load_pretrained, resnet18, resnet34,
-                             resnet50, shortcut)
+from minifast.resnet import (Block, Bottleneck, ResNet, conv, resnet18, resnet34, resnet50,
+                             shortcut)
 
 
 def without_numbers(arch: type) -> ResNet:
@@ -26,21 +24,6 @@ def randomized(net: nn.Module, seed: int = 0) -> nn.Module:
             if name.endswith("running_var"):
                 value.abs_().add_(0.1)
     return net.eval()
-
-
-def small_net() -> nn.Module:
-    return nn.Sequential(OrderedDict(conv=nn.Conv2d(3, 4, 3), bn=nn.BatchNorm2d(4),
-                                     fc=nn.Linear(4, 2)))
-
-
-def changed(changes: dict, seed: int = 7) -> dict[str, Tensor]:
-    """Weights for small_net, with some of other values; None leaves one out."""
-    weights = {**randomized(small_net(), seed).state_dict(), **changes}
-    return {name: value for name, value in weights.items() if value is not None}
-
-
-def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 # The parts
@@ -196,66 +179,3 @@ def test_convolutions_begin_with_the_spread_that_keeps_gradients():
                             (net.layer2[0].downsample[0].weight, 128)):
         assert weight.std().item() == pytest.approx(math.sqrt(2 / fan_out), rel=0.05)
         assert weight.abs().max() > 2.5 * weight.std()                  # normal, not uniform
-
-
-# Pretrained weights
-
-def test_weights_come_from_a_named_file(tmp_path):
-    file, weights = tmp_path / "mine.pth", changed({})
-    torch.save(weights, file)
-    for source in (file, str(file)):
-        net = small_net()
-        load_pretrained(net, "any name", source)
-        assert torch.equal(net.conv.weight, weights["conv.weight"])
-        assert torch.equal(net.bn.running_var, weights["bn.running_var"])
-
-
-@pytest.mark.parametrize("arch, name", [
-    ("resnet18", "resnet18-f37072fd.pth"), ("resnet34", "resnet34-b627a593.pth"),
-    ("resnet50", "resnet50-0676ba61.pth")])
-def test_imagenets_weights_come_from_the_cache_under_torchvisions_name(arch, name, cache):
-    cache.mkdir(parents=True)
-    torch.save(changed({}), cache / name)
-    net = small_net()
-    load_pretrained(net, arch, True)
-    assert torch.equal(net.conv.weight, changed({})["conv.weight"])
-
-
-@pytest.mark.parametrize("changes", [
-    {}, {"fc.weight": torch.zeros(10, 4), "fc.bias": torch.zeros(10)},
-    {"fc.weight": None, "fc.bias": None}, {"fc.more": torch.zeros(1)},
-    {"bn.num_batches_tracked": None}])
-def test_another_classifier_or_none_and_files_without_counters_fit(changes, tmp_path):
-    torch.save(changed(changes), tmp_path / "weights.pth")
-    net = small_net()
-    load_pretrained(net, "small", tmp_path / "weights.pth")
-    want = changed({})
-    for name in ("conv.weight", "conv.bias", "bn.weight", "bn.bias", "bn.running_mean",
-                 "bn.running_var"):
-        assert torch.equal(net.state_dict()[name], want[name])
-
-
-@pytest.mark.parametrize("name, value", [
-    ("conv.weight", None), ("bn.running_mean", None), ("conv.bias", torch.zeros(5)),
-    ("layer9.weight", torch.zeros(1)), ("fc2.weight", torch.zeros(1))])
-def test_other_parameters_missing_unknown_or_misshapen_are_named_and_none_is_loaded(name, value,
-                                                                                    tmp_path):
-    torch.save(changed({name: value}), tmp_path / "weights.pth")
-    net = randomized(small_net(), seed=1)
-    before = {key: entry.clone() for key, entry in net.state_dict().items()}
-    with pytest.raises(ValueError, match=rf"\bweights\.pth\b(?!.*bn\.bias).*{re.escape(name)}"):
-        load_pretrained(net, "small", tmp_path / "weights.pth")
-    assert same(net.state_dict(), before)
-
-
-def test_cached_weights_that_do_not_fit_are_named(cache):
-    cache.mkdir(parents=True)
-    torch.save(changed({}), cache / "resnet18-f37072fd.pth")
-    with pytest.raises(ValueError, match=r"resnet18-f37072fd\.pth.*\b(0|conv|bn)\.\w"):
-        load_pretrained(nn.Sequential(nn.Conv2d(1, 1, 1), nn.Linear(1, 1)), "resnet18", True)
-
-
-def test_a_file_of_something_else_is_named(tmp_path):
-    torch.save([torch.zeros(1)], tmp_path / "list.pth")
-    with pytest.raises(ValueError, match=r"\blist\.pth"):
-        load_pretrained(small_net(), "small", tmp_path / "list.pth")
