@@ -225,7 +225,8 @@ def test_a_homography_per_picture():
 
 
 @pytest.mark.parametrize("on_a_line", [
-    [[0.0, 0], [1, 1], [2, 2], [5, 0]], [[0.1, 0.1], [0.2, 0.2], [0.3, 0.3], [1, -1]],
+    [[0.0, 0], [1, 2], [2, 4], [5, 0]], [[0.1, 0.1], [0.2, 0.2], [0.3, 0.3], [1, -1]],
+    [[3.0, 1], [1, 1], [2, 0], [-2, 1]], [[0.0, 5], [1, 0], [1, 7], [1, 3]],
     [[0.1, 0.2], [0.3, 0.4], [1, -1], [0.5, 0.6]], [[1.0, 1], [1, 1], [0, 0], [2, 0]]])
 def test_three_points_or_places_on_a_line_are_refused(on_a_line):
     points = torch.tensor(on_a_line)
@@ -235,6 +236,14 @@ def test_three_points_or_places_on_a_line_are_refused(on_a_line):
             homography(one, other)
     with pytest.raises(ValueError, match="line"):
         perspective_warp(points - CORNERS)
+
+
+def test_nearly_on_a_line_is_where_the_sine_is_below_a_hundred_thousandth():
+    # from (0, 0) to (1, 0) and to (2, y): a sine of y / 2
+    bent, straight = (torch.tensor([[0, 0], [1, 0], [2, y], [0, 1.0]]) for y in (2.1e-5, 1.9e-5))
+    homography(CORNERS, bent)
+    with pytest.raises(ValueError, match="line"):
+        homography(CORNERS, straight)
 
 
 def test_far_and_near_are_no_line():

@@ -266,7 +266,8 @@ def test_the_smallest_turn_is_done():
     assert not torch.equal(apply(Draws(degrees=0.02), x, x[:, 0])[0], x)
 
 
-@pytest.mark.parametrize("shape", [(4, 1, 12, 16), (4, 12, 15), (3, 12, 16), (4, 5, 2)])
+@pytest.mark.parametrize("shape", [(4, 1, 12, 16), (4, 12, 15), (3, 12, 16), (5, 12, 16),
+                                   (4, 5, 2)])
 def test_what_is_no_mask_of_these_pictures_is_refused(shape):
     with pytest.raises(ValueError, match=rf"\({', '.join(map(str, shape))}\).*masks"):
         apply(Draws(degrees=10.0), batch_of(), torch.zeros(shape))
