@@ -54,17 +54,17 @@ show(sheet(eight, [f"dihedral({k})" for k in range(8)], 4), out / "dihedral.png"
 # Zoom has 1 / 1.5 = 0.667: for a step in the new picture, less than one in the old. And since a
 # matrix leads from the new picture back to the old, what stands first in a product happens first.
 turn, big, tilt = rotation(20), zoom(1.5, row_pct=0, col_pct=1), symmetric_warp(-.3, .3, 0, 0)
-looks = {"as it was": torch.eye(3), "rotation(20)": turn, "zoom to the top right": big,
-         "symmetric_warp": tilt, "all three": compose(turn, big, size=(160, 160)) @ tilt}
-print(*(f"{name}\n{matrix.numpy().round(3)}" for name, matrix in looks.items()), sep="\n")
-show(sheet([warp(tile, m)[0] for m in looks.values()], list(looks), 5), out / "matrices.png")
+looks = {"as it was": tile, "rotation(20)": warp(tile, turn), "zoom": warp(tile, big),
+         "symmetric_warp": warp(tile, compose(), perspective=tilt),
+         "all three": warp(tile, compose(turn, big), perspective=tilt)}
+print("rotation(20)", turn, "zoom", big, "symmetric_warp", tilt, "all", turn @ big @ tilt, sep="\n")
+show(sheet(torch.cat([*looks.values()]), list(looks), 5), out / "matrices.png")
 
 # %% Turn by 20 degrees, back by 5, back by 15: the product says that nothing happened
 # Three samplings lose it all the same: each blends neighbours, and nothing parts them again.
-three, product = tile, torch.eye(3)
-for step in (rotation(20), rotation(-5), rotation(-15)):
-    three, product = warp(three, step), product @ step
-middle = [x[0, :, 55:105, 55:105] for x in (tile, three, warp(tile, product))]   # far from borders
+three = warp(warp(warp(tile, rotation(20)), rotation(-5)), rotation(-15))
+once = warp(tile, compose(rotation(20), rotation(-5), rotation(-15)))
+middle = [x[0, :, 55:105, 55:105] for x in (tile, three, once)]         # far from borders
 print("off by", *(f"{(x - middle[0]).abs().mean():.6f}" for x in middle))
 show(sheet(middle, ["as it was", "three samplings", "one sampling"], 3), out / "samplings.png")
 

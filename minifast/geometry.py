@@ -10,8 +10,7 @@ A last row of (0, 0, 1) makes z = 1: the matrix is affine, and parallels stay pa
 homographies: what is nearer looks larger.
 
 The builders take numbers, for a matrix (3, 3), or tensors with one number per picture (n), for
-matrices (n, 3, 3); always on the CPU, and float32. They know no sizes: for a picture that is not
-square, put affine matrices, even a single one, through `compose`.
+matrices (n, 3, 3); always on the CPU, and float32.
 """
 
 from functools import reduce
@@ -43,9 +42,8 @@ def dihedral(k: Number) -> Tensor:
     """One of the eight ways to lay a square on itself, by a whole number k from 0 to 7.
 
     k & 1 flips columns, k & 2 flips rows, and k & 4 then transposes: the flip's matrix times
-    [[0, 1, 0], [1, 0, 0], [0, 0, 1]]. Raises ValueError on another k.
-    Source: fastai v1, dihedral_affine. Its pixel version, `dihedral`, numbers differently: there 1
-    and 2 are swapped, and so are 5 and 6.
+    [[0, 1, 0], [1, 0, 0], [0, 0, 1]]. Raises ValueError on another k. Source: fastai v1,
+    dihedral_affine. In its pixel version, `dihedral`, 1 and 2 are swapped, and 5 and 6.
     """
     k, asked = torch.as_tensor(k).int(), k
     if not ((k == asked) & (k >= 0) & (k <= 7)).all():
@@ -93,9 +91,8 @@ def homography(points: Tensor, places: Tensor) -> Tensor:
 
         a x + b y + c - u (g x + h y) = u        d x + e y + f - v (g x + h y) = v
 
-    Raises ValueError, naming the points, where three of the points or places are on a line: where
-    the sine between the ways from one to two others is at most 1e-5.
-    Source: fastai v1, vision/transform.py, _find_coeffs.
+    Raises ValueError, naming the points, where three of the points or places are on a line: the
+    sine of an angle between them is 1e-5 or less. Source: fastai v1, _find_coeffs.
     """
     points, places = points.float(), places.float()
     for four in (points, places):
@@ -134,59 +131,63 @@ def symmetric_warp(right: Number, left: Number, bottom: Number, top: Number) -> 
     return perspective_warp(offsets.unflatten(-1, (4, 2)))
 
 
-def compose(*affine: Tensor, size: tuple[int, int]) -> Tensor:
-    """The product of affine matrices: a picture of size (h, w) gets first what stands first.
+def compose(*affine: Tensor) -> Tensor:
+    """The product of affine matrices; of none, the identity. What stands first happens first:
 
-    compose(a, b, size=...) is a @ b, and of nothing the identity, with v1's aspect correction:
-    entry [0, 1] times h / w, [1, 0] times w / h. Points go from -1 to 1 along both sides, however
-    long these are; without it a rotation would shear. A homography needs none, and comes last:
-    compose(rotation(5), size=(h, w)) @ perspective_warp(offsets).
-    Raises ValueError where the last row is not (0, 0, 1).
-    Source: fastai v1, vision/image.py, _affine_mult.
+    compose(a, b) is a @ b, for a point goes from the new picture back through b, then through a.
+    """
+    return reduce(torch.matmul, affine, torch.eye(3))
+
+
+def aspect_corrected(affine: Tensor, size: tuple[int, int]) -> Tensor:
+    """The matrix for pictures of size (h, w): entry [0, 1] times h / w, entry [1, 0] times w / h.
+
+    Points go from -1 to 1 along both sides, however long these are: so without the correction a
+    rotation would shear. Source: fastai v1, vision/image.py, _affine_mult.
     """
     h, w = size
-    product = reduce(torch.matmul, affine, torch.eye(3))
-    if (product[..., 2, :] != torch.tensor([0, 0, 1])).any():
-        raise ValueError("compose takes affine matrices; multiply by a homography after it: "
-                         "compose(..., size=(h, w)) @ symmetric_warp(...)")
-    return product * matrix(1, h / w, 1, w / h, 1, 1, 1, 1, 1)
+    return affine * matrix(1, h / w, 1, w / h, 1, 1, 1, 1, 1)
 
 
-def warp(batch: Tensor, matrices: Tensor, mode: str = "bilinear",
-         padding: str = "reflection") -> Tensor:
+def warp(batch: Tensor, affine: Tensor, mode: str = "bilinear", padding: str = "reflection",
+         perspective: Tensor | None = None) -> Tensor:
     """All pictures of a batch, each seen through its matrix, in one sampling.
 
-    batch     pictures (n, c, h, w) or masks (n, h, w); the result has its shape, dtype and device,
-              though what is shorter than float32 is sampled as that
-    matrices  (3, 3) for all, or (n, 3, 3), as `compose` makes them for this size
-    mode      "bilinear", or "nearest" for masks: between two classes lies no third one
-    padding   what is outside: "reflection" about the edge pixels' centres, "border" (the edge
-              pixels repeated) or "zeros"
+    batch        pictures (n, c, h, w) or masks (n, h, w); the result has its shape, dtype, device
+    affine       (3, 3) for all, or (n, 3, 3); it gets the aspect correction
+    mode         "bilinear", or "nearest" for masks: between two classes lies no third one
+    padding      what is outside: "reflection" about the edge pixels' centres, "border" (the edge
+                 pixels repeated) or "zeros"
+    perspective  a homography, (3, 3) or (n, 3, 3), that comes after the affine matrix, uncorrected
 
-    Raises ValueError on another mode, padding or shape, and where integers (masks, bytes) would be
-    blended. Source: fastai v1, vision/image.py (align_corners=True).
+    Raises ValueError on another mode, padding or shape, where `affine` is not, and where integers
+    (masks, bytes) would be blended. Source: fastai v1, vision/image.py (align_corners=True).
     """
     check.one_of("mode", mode, ["bilinear", "nearest"])
     check.one_of("padding", padding, ["reflection", "border", "zeros"])
+    perspective = torch.eye(3) if perspective is None else perspective
+    came, *shapes = [tuple(each.shape) for each in (batch, affine, perspective)]
+    if len(came) not in (3, 4) or not set(shapes) <= {(3, 3), (came[0], 3, 3)}:
+        raise ValueError("warp needs a batch (n, c, h, w) or (n, h, w), and matrices (3, 3) or "
+                         f"(n, 3, 3); got {came} and {shapes}")
+    if (affine[..., 2, :] != torch.tensor([0, 0, 1])).any():
+        raise ValueError("an affine matrix ends in (0, 0, 1); give others as perspective=...")
     if mode == "bilinear" and not batch.is_floating_point():
         raise ValueError(f"bilinear would blend values of {batch.dtype}; give mode='nearest' for "
                          "masks, and make pictures floats first")
-    if batch.ndim not in (3, 4) or matrices.shape not in ((3, 3), (len(batch), 3, 3)):
-        raise ValueError("warp needs (n, c, h, w) or (n, h, w), and (3, 3) or (n, 3, 3); got "
-                         f"{tuple(batch.shape)} and {tuple(matrices.shape)}")
     # At least float32: with 16 bits pixels would be looked for in the wrong place.
     pixels = batch.reshape(len(batch), -1, *batch.shape[-2:])
     pixels = pixels.to(torch.promote_types(batch.dtype, torch.float32))     # (n, c, h, w)
-    grid = grid_of(matrices, pixels).expand(len(batch), -1, -1, -1)
+    looks = aspect_corrected(affine, batch.shape[-2:]) @ perspective
+    grid = grid_of(looks, pixels).expand(len(batch), -1, -1, -1)
     seen = F.grid_sample(pixels, grid, mode, padding, align_corners=True)
     return seen.to(batch.dtype).reshape(batch.shape)
 
 
 def grid_of(matrices: Tensor, pixels: Tensor) -> Tensor:
-    """Where each pixel looks: places (u / z, v / z) as (n, h, w, 2), or (1, h, w, 2) for (3, 3).
+    """Where each pixel looks, (u / z, v / z), as (n, h, w, 2); as (1, h, w, 2) for one matrix.
 
-    matrices  (3, 3) or (n, 3, 3)
-    pixels    (n, c, h, w); the grid has its size, dtype and device
+    matrices are (3, 3) or (n, 3, 3); size, dtype and device are those of pixels, (n, c, h, w).
     """
     like = {"dtype": pixels.dtype, "device": pixels.device}
     y, x = (torch.linspace(-1, 1, side, **like) for side in pixels.shape[-2:])

@@ -119,27 +119,27 @@ def apply(draws: Draws, x: Tensor, y: Tensor) -> Batch:
     if y.ndim > 2 and y.shape != (len(x), *x.shape[-2:]):
         raise ValueError(f"targets {tuple(y.shape)} are no masks (n, h, w) of the pictures "
                          f"{tuple(x.shape)}; resize them alike")
-    matrices = matrices_of(draws, x.shape[-2:])
-    if torch.equal(matrices, torch.eye(3).expand_as(matrices)):
+    affine, perspective = matrices_of(draws)
+    if perspective is None and torch.equal(affine, torch.eye(3).expand_as(affine)):
         x = x.clone()                                           # since light writes into it
     else:
-        x, y = warp(x, matrices), warp(y, matrices, "nearest") if y.ndim == 3 else y
+        x = warp(x, affine, perspective=perspective)
+        y = warp(y, affine, "nearest", perspective=perspective) if y.ndim == 3 else y
     return light(draws, x), y
 
 
-def matrices_of(draws: Draws, size: tuple[int, int]) -> Tensor:
-    """All that moves a picture, in v1's order: dihedral, rotation, zoom, and the warp last.
+def matrices_of(draws: Draws) -> tuple[Tensor, Tensor | None]:
+    """All that moves a picture: (affine, perspective), each (3, 3), or (n, 3, 3) of tensors (n).
 
-    size     (h, w) of the pictures
-    returns  (3, 3), or (n, 3, 3) where a draw is a tensor (n)
-
-    v1 leaves a flip, where there are no other ways, to the end: what may come out is the same.
+    affine       in v1's order: dihedral, rotation, zoom (v1 leaves a flip, where no other ways are
+                 asked for, to the end of all: what may come out is the same)
+    perspective  the warp, which comes after; None where all sides are neutral
     """
     affine = compose(dihedral(draws.k), rotation(draws.degrees),
-                     zoom(draws.scale, draws.row_pct, draws.col_pct), size=size)
+                     zoom(draws.scale, draws.row_pct, draws.col_pct))
     sides = [*map(torch.as_tensor, (draws.right, draws.left, draws.bottom, draws.top))]
     # Without a warp nothing is solved: what is solved is rounded, and an identity must be exact.
-    return affine @ symmetric_warp(*sides) if any(map(torch.any, sides)) else affine
+    return affine, symmetric_warp(*sides) if any(map(torch.any, sides)) else None
 
 
 def light(draws: Draws, x: Tensor) -> Tensor:

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from minifast.geometry import (compose, dihedral, flip, grid_of, homography, matrix,
-                               perspective_warp, rotation, symmetric_warp, warp, zoom)
+from minifast.geometry import (aspect_corrected, compose, dihedral, flip, grid_of, homography,
+                               matrix, perspective_warp, rotation, symmetric_warp, warp, zoom)
 
 NINE = torch.arange(9.0).reshape(1, 1, 3, 3)                # 012/345/678
 CORNERS = torch.tensor([[-1.0, -1], [-1, 1], [1, -1], [1, 1]])
@@ -96,13 +96,13 @@ def test_four_in_a_row_are_v1s_for_picture_and_mask(k, degrees, zoomed, magnitud
     s = [-1 if k & 1 else 1, -1 if k & 2 else 1]
     turned = [[0, s[0], 0], [s[1], 0, 0], [0, 0, 1]] if k & 4 else numpy.diag([*s, 1])
     v1 = [numpy.array(turned), v1_rotation(degrees), v1_zoom(*zoomed)], v1_warp(*magnitudes)
-    ours = (compose(dihedral(k), rotation(degrees), zoom(*zoomed), size=shape)
-            @ symmetric_warp(*magnitudes))
+    affine = compose(dihedral(k), rotation(degrees), zoom(*zoomed))
+    perspective = symmetric_warp(*magnitudes)
     rng = numpy.random.default_rng(0)
     picture, mask = rng.random(shape), rng.integers(0, 12, shape)
-    found = warp(torch.tensor(picture)[None, None], ours)
+    found = warp(torch.tensor(picture)[None, None], affine, perspective=perspective)
     assert numpy.allclose(found[0, 0], v1_sampled(picture, *v1, nearest=False), atol=1e-5)
-    found = warp(torch.tensor(mask)[None], ours, "nearest")
+    found = warp(torch.tensor(mask)[None], affine, "nearest", perspective=perspective)
     assert numpy.array_equal(found[0], v1_sampled(mask, *v1, nearest=True))
 
 
@@ -182,7 +182,7 @@ def test_a_rotation_on_a_picture_that_is_not_square_is_corrected_as_in_v1(degree
     picture[0, 0, 0, 4] = 1
     # Row 2, column 2 is (-.5, 0). v1 looks at y = +-.5 * 9 / 5: at row 2 -+ 1.8 = 0.2 or 3.8; the
     # lit row 0 has a share of .8 in the former.
-    turned = warp(picture, compose(rotation(degrees), size=(5, 9)))
+    turned = warp(picture, rotation(degrees))
     assert turned[0, 0, 2, 2].item() == pytest.approx(row, abs=1e-5)
 
 
@@ -293,24 +293,36 @@ def test_symmetric_warp_takes_one_number_per_picture():
 
 def test_compose_multiplies_in_the_order_given():
     turn, large = rotation(90), zoom(2, 0, 0)
-    assert torch.equal(compose(turn, large, size=(4, 4)), turn @ large)
+    assert torch.equal(compose(turn, large), turn @ large)
     assert not torch.allclose(turn @ large, large @ turn)
 
 
 def test_composing_nothing_is_the_identity():
-    assert torch.equal(compose(size=(4, 6)), torch.eye(3))
+    assert torch.equal(compose(), torch.eye(3))
 
 
-def test_the_product_gets_the_aspect_correction_once_and_shifts_do_not():
-    both = matrix(1, 2, 3, 4, 5, 6, 0, 0, 1)
+def test_the_aspect_correction_leaves_scales_and_shifts():
+    both = torch.tensor([[1.0, 2, 3], [4, 5, 6], [0, 0, 1]])
     # h / w = 1/2 for [0, 1], w / h = 2 for [1, 0]
-    assert compose(both, size=(4, 8)).tolist() == [[1, 1, 3], [8, 5, 6], [0, 0, 1]]
-    assert torch.equal(compose(both, torch.eye(3), size=(4, 8)), compose(both, size=(4, 8)))
+    corrected = torch.tensor([[1.0, 1, 3], [8, 5, 6], [0, 0, 1]])
+    assert torch.equal(aspect_corrected(both, (4, 8)), corrected)
+    assert torch.equal(aspect_corrected(both.expand(2, 3, 3), (4, 8)), corrected.expand(2, 3, 3))
+    assert torch.equal(aspect_corrected(both, (5, 5)), both)
 
 
-def test_a_homography_is_not_composed_but_multiplied_after():
-    with pytest.raises(ValueError, match="affine.*@"):
-        compose(rotation(5), symmetric_warp(0.2, 0.0, 0.0, 0.0), size=(4, 8))
+def test_a_product_is_corrected_as_a_whole_and_perspective_is_not():
+    picture = smooth(12, 20, seed=0)
+    affine, perspective = rotation(30) @ zoom(2, 0.2, 0.9), symmetric_warp(0.2, -0.1, 0.0, 0.1)
+    looks = affine * matrix(1, 12 / 20, 1, 20 / 12, 1, 1, 1, 1, 1) @ perspective
+    by_hand = torch.nn.functional.grid_sample(picture, grid_of(looks, picture), "bilinear",
+                                              "reflection", align_corners=True)
+    assert torch.equal(warp(picture, affine, perspective=perspective), by_hand)
+
+
+def test_a_homography_is_no_affine_matrix():
+    for wrong in (symmetric_warp(0.2, 0.0, 0.0, 0.0), matrix(1, 0, 0, 0, 1, 0, 0, 0, 2)):
+        with pytest.raises(ValueError, match="affine.*perspective"):
+            warp(NINE, wrong)
 
 
 @pytest.mark.parametrize("first", range(8))
@@ -325,13 +337,12 @@ def test_one_sampling_of_a_product_is_two_samplings_the_first_first(first):
 @pytest.mark.parametrize("size", [(40, 40), (30, 50)])
 def test_a_rotation_and_its_inverse_return_home(seed, size):
     picture = smooth(*size, seed)
-    turn = compose(rotation(5.0 + 5 * seed), size=size)
+    turn = rotation(5.0 + 5 * seed)
     home = warp(warp(picture, turn), torch.linalg.inv(turn))
     inner = (..., slice(10, -10), slice(10, -10))           # no farther than the border reaches
     assert torch.allclose(home[inner], picture[inner], atol=0.02)
     assert not torch.allclose(warp(picture, turn)[inner], picture[inner], atol=0.1)
-    assert torch.allclose(turn @ compose(rotation(-5.0 - 5 * seed), size=size), torch.eye(3),
-                          atol=1e-6)
+    assert torch.allclose(turn @ rotation(-5.0 - 5 * seed), torch.eye(3), atol=1e-6)
 
 
 @pytest.mark.parametrize("padding, expected", [
@@ -364,8 +375,8 @@ def test_a_warped_mask_gains_no_new_class(seed):
     rng = torch.Generator().manual_seed(seed)
     classes = torch.tensor([1, 5, 30])
     mask = classes[torch.randint(3, (2, 20, 30), generator=rng)]
-    looked = compose(rotation(30 * seed - 20), zoom(1.3), size=(20, 30))
-    found = warp(mask, looked @ symmetric_warp(0.2, -0.2, 0.1, 0.0), "nearest")
+    found = warp(mask, compose(rotation(30 * seed - 20), zoom(1.3)), "nearest",
+                 perspective=symmetric_warp(0.2, -0.2, 0.1, 0.0))
     assert found.shape == mask.shape and set(found.unique().tolist()) == {1, 5, 30}
 
 
@@ -416,6 +427,8 @@ def test_class_numbers_are_not_blended(dtype):
 def test_matrices_are_3_by_3_and_as_many_as_pictures(shape):
     with pytest.raises(ValueError, match=rf"\({', '.join(map(str, shape))}\)"):
         warp(torch.cat([NINE, NINE]), torch.zeros(shape))
+    with pytest.raises(ValueError, match=rf"\({', '.join(map(str, shape))}\)"):
+        warp(torch.cat([NINE, NINE]), torch.eye(3), perspective=torch.zeros(shape))
 
 
 def test_a_batch_has_three_or_four_dimensions():

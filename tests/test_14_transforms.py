@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from minifast.dataset import Categories, Dataset
-from minifast.geometry import (compose, dihedral, rotation, symmetric_warp, warp, zoom)
+from minifast.geometry import dihedral, rotation, symmetric_warp, warp, zoom
 from minifast.loader import Loader
 from minifast.transforms import (Augment, Draws, apply, brightness, contrast, get_transforms,
                                  light, matrices_of, per_picture)
@@ -144,8 +144,8 @@ def test_settings_out_of_range_are_refused(wrong):
 
 def test_the_strongest_settings_are_allowed_and_fold_no_picture():
     strongest = get_transforms(True, True, 180, 100, 0.99, 0.35, 1, 1)
-    m = matrices_of(strongest.draw(10000, generator()), (4, 4))
-    assert (m[:, 2, :2].abs().sum(dim=1) < 1).all()         # g x + h y + 1 > 0 in all corners
+    _, perspective = matrices_of(strongest.draw(10000, generator()))
+    assert (perspective[:, 2, :2].abs().sum(dim=1) < 1).all()   # g x + h y + 1 > 0 in all corners
 
 
 # The record of a draw
@@ -175,33 +175,38 @@ def test_draws_are_compared_without_an_error():
 def test_draws_left_out_change_nothing():
     x = batch_of()
     assert torch.equal(apply(Draws(), x, x[:, 0])[0], x)
-    assert torch.equal(matrices_of(Draws(), (12, 16)), torch.eye(3))
+    affine, perspective = matrices_of(Draws())
+    assert torch.equal(affine, torch.eye(3)) and perspective is None
 
 
 # From draws to matrices
 
-@pytest.mark.parametrize("size", [(8, 8), (6, 12)])
-def test_the_product_is_dihedral_rotation_zoom_and_then_the_warp(size):
+def test_the_product_is_dihedral_rotation_zoom_and_the_warp_comes_after():
     draws = get_transforms(flip_vert=True, p_affine=1).draw(5, generator())
-    found = matrices_of(draws, size)
-    assert found.shape == (5, 3, 3)
-    for i, m in enumerate(found):
+    affine, perspective = matrices_of(draws)
+    assert affine.shape == perspective.shape == (5, 3, 3)
+    for i in range(5):
         one = {name: getattr(draws, name)[i].item() for name in NAMES}
-        affine = [dihedral(one["k"]), rotation(one["degrees"]),
-                  zoom(one["scale"], one["row_pct"], one["col_pct"])]
+        product = (dihedral(one["k"]) @ rotation(one["degrees"])
+                   @ zoom(one["scale"], one["row_pct"], one["col_pct"]))
         warped = symmetric_warp(*(one[side] for side in ("right", "left", "bottom", "top")))
-        assert torch.allclose(m, compose(*affine, size=size) @ warped, atol=1e-6)
+        assert torch.allclose(affine[i], product, atol=1e-6)
+        assert torch.allclose(perspective[i], warped, atol=1e-6)
 
 
 @pytest.mark.parametrize("draw, expected", [
     ({"k": 5}, dihedral(5)), ({"degrees": 30.0}, rotation(30)),
-    ({"scale": 2.0, "row_pct": 0.0, "col_pct": 1.0}, zoom(2, 0, 1)),
-    ({"right": 0.1}, symmetric_warp(0.1, 0.0, 0.0, 0.0)),
-    ({"left": 0.1}, symmetric_warp(0.0, 0.1, 0.0, 0.0)),
-    ({"bottom": 0.1}, symmetric_warp(0.0, 0.0, 0.1, 0.0)),
-    ({"top": 0.1}, symmetric_warp(0.0, 0.0, 0.0, 0.1))])
-def test_each_column_is_an_argument_of_geometry(draw, expected):
-    assert torch.allclose(matrices_of(Draws(**draw), (4, 4)), expected, atol=1e-7)
+    ({"scale": 2.0, "row_pct": 0.0, "col_pct": 1.0}, zoom(2, 0, 1))])
+def test_each_affine_column_is_an_argument_of_geometry(draw, expected):
+    affine, perspective = matrices_of(Draws(**draw))
+    assert torch.allclose(affine, expected, atol=1e-7) and perspective is None
+
+
+@pytest.mark.parametrize("number, side", [(0, "right"), (1, "left"), (2, "bottom"), (3, "top")])
+def test_each_side_is_an_argument_of_the_warp(number, side):
+    affine, perspective = matrices_of(Draws(**{side: 0.1}))
+    expected = symmetric_warp(*(0.1 if i == number else 0.0 for i in range(4)))
+    assert torch.equal(affine, torch.eye(3)) and torch.allclose(perspective, expected, atol=1e-7)
 
 
 # From matrices to pictures and masks
@@ -224,9 +229,10 @@ def test_the_same_draws_do_the_same_again():
 def test_moving_is_one_warp_of_picture_and_mask():
     x, mask = batch_of(), torch.randint(5, (4, 12, 16), generator=generator())
     draws = get_transforms(max_lighting=0).draw(4, generator())
-    m = matrices_of(draws, (12, 16))
+    affine, perspective = matrices_of(draws)
     found = apply(draws, x, mask)
-    assert torch.equal(found[0], warp(x, m)) and torch.equal(found[1], warp(mask, m, "nearest"))
+    assert torch.equal(found[0], warp(x, affine, perspective=perspective))
+    assert torch.equal(found[1], warp(mask, affine, "nearest", perspective=perspective))
 
 
 @pytest.mark.parametrize("settings", [
@@ -244,8 +250,9 @@ def test_a_probability_or_amount_of_0_leaves_the_batch_bit_equal(settings, seed)
 def test_without_lightonly_the_geometry_is_done_and_the_other_way_round():
     x, mask = batch_of(), torch.randint(5, (4, 12, 16), generator=generator())
     moved = get_transforms(p_lighting=0)
-    m = matrices_of(moved.draw(4, generator()), (12, 16))
-    assert torch.equal(moved(x, mask, generator())[0], warp(x, m))
+    affine, perspective = matrices_of(moved.draw(4, generator()))
+    expected = warp(x, affine, perspective=perspective)
+    assert torch.equal(moved(x, mask, generator())[0], expected)
     lit, still = get_transforms(do_flip=False, p_affine=0, p_lighting=1)(x, mask, generator())
     assert torch.equal(still, mask)
     assert ((lit > x).flatten(1).any(dim=1) | (lit < x).flatten(1).any(dim=1)).all()
