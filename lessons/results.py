@@ -23,7 +23,8 @@ from minifast.metrics import name_of
 
 
 def show(picture: Image.Image, file: Path) -> Image.Image:
-    """Save a picture, print where, and return it: at the end of a cell, a notebook shows it."""
+    """Save a picture, print where, and return it: as the last line of a cell, a notebook shows it.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     picture.save(file)
     print(file)

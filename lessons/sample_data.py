@@ -1,4 +1,4 @@
-"""Draws tiles of an invented Amazon, in the layout of Kaggle's Planet competition.
+"""Draws tiles of an invented Amazon, in the layout of Kaggle's Planet competition; and a street.
 
 Kaggle's licence does not let us hand on its tiles; how often which tags meet is a fact, counted in
 its CSV. They are difficult: roads are a pixel wide, haze has all strengths, some tags are wrong.
@@ -151,14 +151,14 @@ def weathered(picture: np.ndarray, tags: list[str], rng: np.random.Generator) ->
 def draw_street(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A street with houses and a car: a picture (120, 160, 3) uint8, and its mask (120, 160) int64.
 
-    The mask has 0 sky, 1 house, 2 road, 3 car.
+    The mask has 0 sky, 1 house, 2 road, 3 car. rng decides where the road ends, and the colours.
     """
     mask = Image.new("L", (160, 120))
-    pen, far = ImageDraw.Draw(mask), rng.integers(60, 100)                # where the road ends
-    pen.polygon([(0, 12), (far - 15, 48), (far - 9, 66), (far + 9, 66), (far + 15, 40), (159, 5),
+    pen, end = ImageDraw.Draw(mask), rng.integers(60, 100)
+    pen.polygon([(0, 12), (end - 15, 48), (end - 9, 66), (end + 9, 66), (end + 15, 40), (159, 5),
                  (159, 119), (0, 119)], 1)
-    pen.polygon([(far - 5, 62), (far + 5, 62), (145, 119), (15, 119)], 2)
-    pen.rectangle([far + 6, 80, far + 30, 96], 3)
+    pen.polygon([(end - 5, 62), (end + 5, 62), (145, 119), (15, 119)], 2)
+    pen.rectangle([end + 6, 80, end + 30, 96], 3)
     classes = np.array(mask)
     paint = rng.normal([(165, 200, 230), (165, 130, 110), (95, 95, 100), (190, 45, 40)], 5)
     grain = 1 + 0.3 * (noise(rng, 160, 60)[:120] - 0.5)

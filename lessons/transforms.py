@@ -51,14 +51,14 @@ eight = warp(tile.expand(8, -1, -1, -1), dihedral(torch.arange(8)))
 show(sheet(eight, [f"dihedral({k})" for k in range(8)], 4), out / "dihedral.png")
 
 # %% Rotate, zoom, and warp: the perspective of a tilted camera, which sees more of the right side
-# Zoom has 1 / 1.5 = 0.667: for a step in the new picture, less than one in the old. And since a
-# matrix leads from the new picture back to the old, what stands first in a product happens first.
+# A matrix leads from the new picture back to the old. So zoom by 1.5 has 1 / 1.5, what is first in
+# a product happens first, and a warp, by its last row not affine, goes after (compose(): nothing).
 turn, big, tilt = rotation(20), zoom(1.5, row_pct=0, col_pct=1), symmetric_warp(-.3, .3, 0, 0)
-looks = {"as it was": tile, "rotation(20)": warp(tile, turn), "zoom": warp(tile, big),
-         "symmetric_warp": warp(tile, compose(), perspective=tilt),
-         "all three": warp(tile, compose(turn, big), perspective=tilt)}
+seen = {"as it was": tile, "rotation(20)": warp(tile, turn), "zoom": warp(tile, big),
+        "symmetric_warp": warp(tile, compose(), perspective=tilt),
+        "all three": warp(tile, compose(turn, big), perspective=tilt)}
 print("rotation(20)", turn, "zoom", big, "symmetric_warp", tilt, "all", turn @ big @ tilt, sep="\n")
-show(sheet(torch.cat([*looks.values()]), list(looks), 5), out / "matrices.png")
+show(sheet(torch.cat([*seen.values()]), list(seen), 5), out / "matrices.png")
 
 # %% Turn by 20 degrees, back by 5, back by 15: the product says that nothing happened
 # Three samplings lose it all the same: each blends neighbours, and nothing parts them again.
@@ -77,12 +77,12 @@ mask = torch.from_numpy(classes).expand(4, -1, -1)                      # (4, h,
 draws = get_transforms().draw(4, torch.Generator().manual_seed(s.seed))
 print(draws)
 streets, masks = apply(draws, street, mask)
-print("classes", masks.unique().tolist(), "- blended:", len(warp(mask / 1, rotation(5)).unique()))
+print("classes", masks.unique().tolist(), "or, blended,", len(warp(mask / 1, rotation(5)).unique()))
 greys = [each.expand(3, -1, -1) / 3 for each in (mask[:1], *masks[:, None])]
 show(sheet([street[0], *streets, *greys], ["as it was", *"0123"] * 2, 5), out / "masks.png")
 
 # %% From above there is no up, and a satellite looks straight down: all eight ways, and no warp
-# On a street the sky is up, and cameras are tilted: flip left and right alone, but do warp.
+# On a street the sky is up, and cameras tilt: flip left and right alone, and warp, (not-streets: as a tile.)
 for_tiles = get_transforms(flip_vert=True, max_lighting=0.1, max_zoom=1.05, max_warp=0.)
 for name, tfms, x in (("tiles", for_tiles, tile), ("streets", get_transforms(), street[:1]),
                       ("not-streets", for_tiles, street[:1])):

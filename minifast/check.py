@@ -19,7 +19,7 @@ def same_shape(where: str, **tensors: Tensor) -> None:
 def between(name: str, value: float | Tensor, low: float, high: float = float("inf")) -> None:
     """Raise ValueError, naming the argument, unless low <= value <= high. NaN is refused too.
 
-    Of a tensor, each value must be.
+    value  a number, or a tensor, all of whose numbers must be so
     """
     inside = (low <= value) & (value <= high)
     if not (inside.all() if isinstance(inside, Tensor) else inside):

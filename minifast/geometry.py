@@ -9,8 +9,8 @@ With a 1 as third number, one product can shift as well as turn:
 A last row of (0, 0, 1) makes z = 1: the matrix is affine, and parallels stay parallels. Others are
 homographies: what is nearer looks larger.
 
-The builders take numbers, for a matrix (3, 3), or tensors with one number per picture (n), for
-matrices (n, 3, 3); always on the CPU, and float32.
+The builders take numbers, for a matrix (3, 3), or tensors (n) with one number per picture, for
+matrices (n, 3, 3), all on the CPU. They know no sizes: on wide pictures `warp` corrects.
 """
 
 from functools import reduce
@@ -45,13 +45,13 @@ def dihedral(k: Number) -> Tensor:
     [[0, 1, 0], [1, 0, 0], [0, 0, 1]]. Raises ValueError on another k. Source: fastai v1,
     dihedral_affine. In its pixel version, `dihedral`, 1 and 2 are swapped, and 5 and 6.
     """
-    k, asked = torch.as_tensor(k).int(), k
-    if not ((k == asked) & (k >= 0) & (k <= 7)).all():
-        raise ValueError(f"k must be a whole number from 0 to 7, got {asked}")
-    transposed = k >> 2
-    return flip(k & 1, k >> 1 & 1) @ matrix(1 - transposed, transposed, 0,
-                                            transposed, 1 - transposed, 0,
-                                            0, 0, 1)
+    way = torch.as_tensor(k).int()
+    if not ((way == k) & (way >= 0) & (way <= 7)).all():
+        raise ValueError(f"k must be a whole number from 0 to 7, got {k}")
+    transposed = way >> 2
+    return flip(way & 1, way >> 1 & 1) @ matrix(1 - transposed, transposed, 0,
+                                                transposed, 1 - transposed, 0,
+                                                0, 0, 1)
 
 
 def rotation(degrees: Number) -> Tensor:
@@ -72,9 +72,12 @@ def zoom(scale: Number, row_pct: Number = 0.5, col_pct: Number = 0.5) -> Tensor:
 
         [[1 / scale, 0, s (2 col_pct - 1)], [0, 1 / scale, s (2 row_pct - 1)], [0, 0, 1]]
 
-    with s = 1 - 1 / scale. Raises ValueError on a scale below 0.01. Source: fastai v1, zoom.
+    with s = 1 - 1 / scale. Raises ValueError on a scale below 0.01, or a share outside 0..1.
+    Source: fastai v1, zoom.
     """
-    check.between("scale", scale, 0.01)
+    for name, number, low, high in (("scale", scale, 0.01, float("inf")),
+                                    ("row_pct", row_pct, 0, 1), ("col_pct", col_pct, 0, 1)):
+        check.between(name, number, low, high)
     part = 1 / scale
     return matrix(part, 0, (1 - part) * (2 * col_pct - 1),
                   0, part, (1 - part) * (2 * row_pct - 1),
@@ -91,15 +94,18 @@ def homography(points: Tensor, places: Tensor) -> Tensor:
 
         a x + b y + c - u (g x + h y) = u        d x + e y + f - v (g x + h y) = v
 
-    Raises ValueError, naming the points, where three of the points or places are on a line: the
-    sine of an angle between them is 1e-5 or less. Source: fastai v1, _find_coeffs.
+    Raises ValueError, naming the four, where three points or places are on a line: where a
+    triangle of them has twice its area at most 1e-5 times the square of its longest side.
+    Source: fastai v1, vision/transform.py, _find_coeffs.
     """
     points, places = points.float(), places.float()
     for four in (points, places):
         one, other = four.roll(-1, dims=-2) - four, four.roll(-2, dims=-2) - four   # (..., 4, 2)
         area = one[..., 0] * other[..., 1] - one[..., 1] * other[..., 0]            # (..., 4)
-        if (area.abs() <= 1e-5 * one.norm(dim=-1) * other.norm(dim=-1)).any():
-            raise ValueError(f"homography: three of {check.some(four.tolist())} are on a line")
+        longest = torch.stack([one, other, other - one]).norm(dim=-1).amax(dim=0)   # (..., 4)
+        flat = (area.abs() <= 1e-5 * longest ** 2).any(dim=-1)
+        if flat.any():
+            raise ValueError(f"homography: three of {four[flat].tolist()[0]} are on a line")
     x, y, u, v = *points.unbind(-1), *places.unbind(-1)                     # (..., 4) each
     one, zero = torch.ones_like(x), torch.zeros_like(x)
     left = torch.cat([torch.stack([x, y, one, zero, zero, zero, -u * x, -u * y], dim=-1),
@@ -116,6 +122,7 @@ def perspective_warp(offsets: Tensor) -> Tensor:
     A corner moved outwards (a picture is 2 wide) leaves less in view there; inwards, more.
     Raises ValueError where three moved corners are on a line. Source: fastai v1, perspective_warp.
     """
+    offsets = torch.as_tensor(offsets, dtype=torch.float32)
     corners = torch.tensor([[-1., -1.], [-1., 1.], [1., -1.], [1., 1.]])
     return homography(corners + offsets, corners.expand_as(offsets))
 
@@ -139,33 +146,24 @@ def compose(*affine: Tensor) -> Tensor:
     return reduce(torch.matmul, affine, torch.eye(3))
 
 
-def aspect_corrected(affine: Tensor, size: tuple[int, int]) -> Tensor:
-    """The matrix for pictures of size (h, w): entry [0, 1] times h / w, entry [1, 0] times w / h.
-
-    Points go from -1 to 1 along both sides, however long these are: so without the correction a
-    rotation would shear. Source: fastai v1, vision/image.py, _affine_mult.
-    """
-    h, w = size
-    return affine * matrix(1, h / w, 1, w / h, 1, 1, 1, 1, 1)
-
-
 def warp(batch: Tensor, affine: Tensor, mode: str = "bilinear", padding: str = "reflection",
          perspective: Tensor | None = None) -> Tensor:
     """All pictures of a batch, each seen through its matrix, in one sampling.
 
     batch        pictures (n, c, h, w) or masks (n, h, w); the result has its shape, dtype, device
-    affine       (3, 3) for all, or (n, 3, 3); it gets the aspect correction
+    affine       (3, 3) for all, or (n, 3, 3); here it gets v1's aspect correction: entry [0, 1]
+                 times h / w, entry [1, 0] times w / h
     mode         "bilinear", or "nearest" for masks: between two classes lies no third one
     padding      what is outside: "reflection" about the edge pixels' centres, "border" (the edge
                  pixels repeated) or "zeros"
-    perspective  a homography, (3, 3) or (n, 3, 3), that comes after the affine matrix, uncorrected
+    perspective  a homography, (3, 3) or (n, 3, 3), that comes after; as in v1, not corrected
 
     Raises ValueError on another mode, padding or shape, where `affine` is not, and where integers
     (masks, bytes) would be blended. Source: fastai v1, vision/image.py (align_corners=True).
     """
     check.one_of("mode", mode, ["bilinear", "nearest"])
     check.one_of("padding", padding, ["reflection", "border", "zeros"])
-    perspective = torch.eye(3) if perspective is None else perspective
+    perspective = torch.eye(3) if perspective is None else perspective.float()
     came, *shapes = [tuple(each.shape) for each in (batch, affine, perspective)]
     if len(came) not in (3, 4) or not set(shapes) <= {(3, 3), (came[0], 3, 3)}:
         raise ValueError("warp needs a batch (n, c, h, w) or (n, h, w), and matrices (3, 3) or "
@@ -175,11 +173,13 @@ def warp(batch: Tensor, affine: Tensor, mode: str = "bilinear", padding: str = "
     if mode == "bilinear" and not batch.is_floating_point():
         raise ValueError(f"bilinear would blend values of {batch.dtype}; give mode='nearest' for "
                          "masks, and make pictures floats first")
+    h, w = batch.shape[-2:]
+    pixels = batch.reshape(len(batch), -1, h, w)                            # (n, c, h, w)
     # At least float32: with 16 bits pixels would be looked for in the wrong place.
-    pixels = batch.reshape(len(batch), -1, *batch.shape[-2:])
-    pixels = pixels.to(torch.promote_types(batch.dtype, torch.float32))     # (n, c, h, w)
-    looks = aspect_corrected(affine, batch.shape[-2:]) @ perspective
-    grid = grid_of(looks, pixels).expand(len(batch), -1, -1, -1)
+    pixels = pixels.to(torch.promote_types(batch.dtype, torch.float32))
+    # Points go from -1 to 1 along both sides, however long: without this a rotation would shear.
+    corrected = affine.float() * matrix(1, h / w, 1, w / h, 1, 1, 1, 1, 1)
+    grid = grid_of(corrected @ perspective, pixels).expand(len(batch), -1, -1, -1)
     seen = F.grid_sample(pixels, grid, mode, padding, align_corners=True)
     return seen.to(batch.dtype).reshape(batch.shape)
 

@@ -52,12 +52,12 @@ class Augment:
     do_flip       mirror left and right, with probability 1/2
     flip_vert     where do_flip is set: instead, any of the eight dihedral ways, each as likely
     max_rotate    degrees, to either side: 0 to 180
-    max_zoom      1 to 100
+    max_zoom      1 to 100: the scale is 1 to max_zoom
     max_lighting  0 to 0.99: brightness is 0.5 (1 +- max_lighting), contrast goes from
                   1 - max_lighting to 1 / (1 - max_lighting)
     max_warp      outwards or inwards, of each side (geometry.symmetric_warp): 0 to 0.35, above
                   which a picture could fold over
-    p_affine      probability of each of rotation, zoom and warp (of all four sides)
+    p_affine      probability of each of rotation, zoom and warp (all four sides, or none)
     p_lighting    probability of each of brightness and contrast
 
     Numbers are drawn evenly between their limits, the zoom's focus row_pct and col_pct from 0 to 1;
@@ -81,7 +81,7 @@ class Augment:
             check.between(name, getattr(self, name), low, high)
 
     def draw(self, n: int, rng: Generator) -> Draws:
-        """Each field as a tensor (n), with the neutral value where nothing is to happen.
+        """Each field as a tensor (n), neutral where nothing is to happen; row_pct, col_pct always.
 
         rng  a generator on the CPU; as many numbers are taken from it whatever the settings are, so
              that a picture turns alike, lit or not
@@ -110,15 +110,15 @@ get_transforms = Augment                    # v1's name for making one
 def apply(draws: Draws, x: Tensor, y: Tensor) -> Batch:
     """A batch with all of this done to it; the same draws do the same again.
 
-    x  pictures (n, 3, h, w), floats 0..1; they stay as they are
+    x  pictures (n, 3, h, w), floats 0..1; not written to
     y  masks (n, h, w) move with the pictures, nearest pixel; classes (n) or tags (n, c) stay
 
     What is neutral for all pictures is left out: even an identity, sampled, changes last digits.
-    Raises ValueError where y has more than two dimensions and is no mask of these pictures.
+    Raises ValueError where x or y is something else.
     """
-    if y.ndim > 2 and y.shape != (len(x), *x.shape[-2:]):
-        raise ValueError(f"targets {tuple(y.shape)} are no masks (n, h, w) of the pictures "
-                         f"{tuple(x.shape)}; resize them alike")
+    if x.ndim != 4 or not x.is_floating_point() or y.ndim > 2 and y.shape != x[:, 0].shape:
+        raise ValueError("wanted floats (n, 3, h, w), and masks (n, h, w), classes (n) or tags "
+                         f"(n, c); got {x.dtype} {tuple(x.shape)} and {tuple(y.shape)}")
     affine, perspective = matrices_of(draws)
     if perspective is None and torch.equal(affine, torch.eye(3).expand_as(affine)):
         x = x.clone()                                           # since light writes into it
@@ -131,8 +131,8 @@ def apply(draws: Draws, x: Tensor, y: Tensor) -> Batch:
 def matrices_of(draws: Draws) -> tuple[Tensor, Tensor | None]:
     """All that moves a picture: (affine, perspective), each (3, 3), or (n, 3, 3) of tensors (n).
 
-    affine       in v1's order: dihedral, rotation, zoom (v1 leaves a flip, where no other ways are
-                 asked for, to the end of all: what may come out is the same)
+    affine       in v1's order: dihedral, rotation, zoom (where do_flip stands alone, v1 flips last:
+                 as likely to come out)
     perspective  the warp, which comes after; None where all sides are neutral
     """
     affine = compose(dihedral(draws.k), rotation(draws.degrees),
@@ -157,12 +157,12 @@ def light(draws: Draws, x: Tensor) -> Tensor:
 
 
 def brightness(logits: Tensor, change: Number) -> Tensor:
-    """Logits (n, 3, h, w) plus logit(change), in place: a grey of 0.5 becomes `change` (0..1).
+    """Logits (n, 3, h, w) plus logit(change), in place: a grey of 0.5 becomes `change`.
 
     So a picture's x becomes x c / (x c + (1 - x) (1 - c)). Source: fastai v1, brightness.
-    Raises ValueError where `change` is not in 0..1.
+    Raises ValueError where `change` is not in 0.001..0.999.
     """
-    check.between("change", change, 0, 1)
+    check.between("change", change, 0.001, 0.999)
     return logits.add_(per_picture(torch.as_tensor(change).logit(), logits))
 
 
@@ -170,7 +170,9 @@ def contrast(logits: Tensor, slope: Number) -> Tensor:
     """Logits (n, 3, h, w) times `slope`, in place: above 1, light gets lighter and dark darker.
 
     So a picture's x becomes x^s / (x^s + (1 - x)^s). Source: fastai v1, contrast.
+    Raises ValueError where `slope` is not in 0.001..1000.
     """
+    check.between("slope", slope, 0.001, 1000)
     return logits.mul_(per_picture(torch.as_tensor(slope), logits))
 
 

@@ -11,17 +11,18 @@ from minifast.files import unpickled
 
 WEIGHTS_FOLDER = "https://download.pytorch.org/models/"
 WEIGHTS = {"resnet18": "resnet18-f37072fd.pth", "resnet34": "resnet34-b627a593.pth",
-           "resnet50": "resnet50-0676ba61.pth"}     # the last eight characters begin its SHA-256
+           "resnet50": "resnet50-0676ba61.pth"}     # before .pth: how its SHA-256 begins
 
 
 def pretrained_weights(arch: str, source: bool | str | Path) -> dict[str, Tensor]:
     """Weights by parameter name.
 
+    arch    name of the architecture, for which ImageNet weights are known: see WEIGHTS
     source  a file in torchvision's format; or True: ImageNet's, from torch.hub's cache, or else
             downloaded into it (with its checksum)
 
-    Raises ValueError, naming the file or the way out, where it is missing, unreadable, no network
-    is there, or no weights of this architecture are known.
+    Raises ValueError, naming the file or the way out, where the file is missing or unreadable,
+    there is no network, or no weights of this architecture are known.
     """
     file = source
     if source is True:

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from minifast.geometry import (aspect_corrected, compose, dihedral, flip, grid_of, homography,
-                               matrix, perspective_warp, rotation, symmetric_warp, warp, zoom)
+from minifast.geometry import (compose, dihedral, flip, grid_of, homography, matrix,
+                               perspective_warp, rotation, symmetric_warp, warp, zoom)
 
 NINE = torch.arange(9.0).reshape(1, 1, 3, 3)                # 012/345/678
 CORNERS = torch.tensor([[-1.0, -1], [-1, 1], [1, -1], [1, 1]])
@@ -202,6 +202,13 @@ def test_zoom_stays_in_the_middle_and_takes_one_number_per_picture():
     assert torch.allclose(found, torch.stack([torch.eye(3), off_centre]), atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["row_pct", "col_pct"])
+@pytest.mark.parametrize("pct", [50, -0.1, torch.tensor([0.5, 1.1])])
+def test_the_focus_of_zoom_is_a_share(name, pct):
+    with pytest.raises(ValueError, match=rf"\b{name}\b.*0 and 1"):
+        zoom(2, **{name: pct})
+
+
 @pytest.mark.parametrize("scale", [0.0099, 0, -1, float("nan"), torch.tensor([1.0, 0.0])])
 def test_zoom_refuses_a_scale_that_leaves_nothing(scale):
     with pytest.raises(ValueError, match=r"\bscale\b"):
@@ -227,7 +234,8 @@ def test_a_homography_per_picture():
 @pytest.mark.parametrize("on_a_line", [
     [[0.0, 0], [1, 2], [2, 4], [5, 0]], [[0.1, 0.1], [0.2, 0.2], [0.3, 0.3], [1, -1]],
     [[3.0, 1], [1, 1], [2, 0], [-2, 1]], [[0.0, 5], [1, 0], [1, 7], [1, 3]],
-    [[0.1, 0.2], [0.3, 0.4], [1, -1], [0.5, 0.6]], [[1.0, 1], [1, 1], [0, 0], [2, 0]]])
+    [[0.1, 0.2], [0.3, 0.4], [1, -1], [0.5, 0.6]], [[1.0, 1], [1, 1], [0, 0], [2, 0]],
+    [[1.0, 0], [0, 0], [1, 1e-6], [0, 1]], [[0.0, 0], [1, 0], [0, 1e-6], [1, 1]]])
 def test_three_points_or_places_on_a_line_are_refused(on_a_line):
     points = torch.tensor(on_a_line)
     for one, other in ((points, CORNERS), (CORNERS, points),
@@ -235,12 +243,19 @@ def test_three_points_or_places_on_a_line_are_refused(on_a_line):
         with pytest.raises(ValueError, match=rf"(?s)(?=.*\b{points[0, 1]:.2}).*line"):
             homography(one, other)
     with pytest.raises(ValueError, match="line"):
-        perspective_warp(points - CORNERS)
+        perspective_warp((points - CORNERS).tolist())
 
 
-def test_nearly_on_a_line_is_where_the_sine_is_below_a_hundred_thousandth():
-    # from (0, 0) to (1, 0) and to (2, y): a sine of y / 2
-    bent, straight = (torch.tensor([[0, 0], [1, 0], [2, y], [0, 1.0]]) for y in (2.1e-5, 1.9e-5))
+def test_of_many_the_four_on_a_line_are_named():
+    bad = torch.tensor([[0.0, 0], [1, 2], [2, 4], [5, 0.25]])
+    many = torch.stack([CORNERS] * 9 + [bad])
+    with pytest.raises(ValueError, match=r"three of \[\[0.*5\.0, 0\.25\]\] are on a line"):
+        homography(many, CORNERS.expand(10, 4, 2))
+
+
+def test_nearly_on_a_line_is_a_thin_triangle():
+    # (0, 0), (1, 0) and (2, y) make a triangle of twice the area y, and a longest side of 2
+    bent, straight = (torch.tensor([[0, 0], [1, 0], [2, y], [0, 1.0]]) for y in (4.1e-5, 3.9e-5))
     homography(CORNERS, bent)
     with pytest.raises(ValueError, match="line"):
         homography(CORNERS, straight)
@@ -301,15 +316,6 @@ def test_composing_nothing_is_the_identity():
     assert torch.equal(compose(), torch.eye(3))
 
 
-def test_the_aspect_correction_leaves_scales_and_shifts():
-    both = torch.tensor([[1.0, 2, 3], [4, 5, 6], [0, 0, 1]])
-    # h / w = 1/2 for [0, 1], w / h = 2 for [1, 0]
-    corrected = torch.tensor([[1.0, 1, 3], [8, 5, 6], [0, 0, 1]])
-    assert torch.equal(aspect_corrected(both, (4, 8)), corrected)
-    assert torch.equal(aspect_corrected(both.expand(2, 3, 3), (4, 8)), corrected.expand(2, 3, 3))
-    assert torch.equal(aspect_corrected(both, (5, 5)), both)
-
-
 def test_a_product_is_corrected_as_a_whole_and_perspective_is_not():
     picture = smooth(12, 20, seed=0)
     affine, perspective = rotation(30) @ zoom(2, 0.2, 0.9), symmetric_warp(0.2, -0.1, 0.0, 0.1)
@@ -317,6 +323,7 @@ def test_a_product_is_corrected_as_a_whole_and_perspective_is_not():
     by_hand = torch.nn.functional.grid_sample(picture, grid_of(looks, picture), "bilinear",
                                               "reflection", align_corners=True)
     assert torch.equal(warp(picture, affine, perspective=perspective), by_hand)
+    assert torch.equal(warp(picture, affine.double(), perspective=perspective.double()), by_hand)
 
 
 def test_a_homography_is_no_affine_matrix():

@@ -247,7 +247,7 @@ def test_a_probability_or_amount_of_0_leaves_the_batch_bit_equal(settings, seed)
     assert torch.equal(found[0], x) and torch.equal(found[1], mask)
 
 
-def test_without_lightonly_the_geometry_is_done_and_the_other_way_round():
+def test_without_light_only_the_geometry_is_done_and_the_other_way_round():
     x, mask = batch_of(), torch.randint(5, (4, 12, 16), generator=generator())
     moved = get_transforms(p_lighting=0)
     affine, perspective = matrices_of(moved.draw(4, generator()))
@@ -276,8 +276,16 @@ def test_the_smallest_turn_is_done():
 @pytest.mark.parametrize("shape", [(4, 1, 12, 16), (4, 12, 15), (3, 12, 16), (5, 12, 16),
                                    (4, 5, 2)])
 def test_what_is_no_mask_of_these_pictures_is_refused(shape):
-    with pytest.raises(ValueError, match=rf"\({', '.join(map(str, shape))}\).*masks"):
+    with pytest.raises(ValueError, match=rf"masks.*\({', '.join(map(str, shape))}\)"):
         apply(Draws(degrees=10.0), batch_of(), torch.zeros(shape))
+
+
+@pytest.mark.parametrize("draws", [Draws(), Draws(degrees=10.0), Draws(change=0.6)])
+def test_pictures_are_a_batch_of_floats(draws):
+    with pytest.raises(ValueError, match=r"\(n, 3, h, w\).*\(3, 12, 16\)"):
+        apply(draws, batch_of()[0], torch.zeros(3))
+    with pytest.raises(ValueError, match=r"floats.*uint8"):
+        apply(draws, torch.zeros(4, 3, 12, 16, dtype=torch.uint8), torch.zeros(4))
 
 
 def test_classes_and_tags_stay():
@@ -369,7 +377,7 @@ def test_each_picture_has_its_own_light():
     assert found[:, 1, 0, 0].tolist() == pytest.approx([0.29341, 1 / 3], abs=1e-5)
 
 
-def test_lightis_changed_in_place():
+def test_light_is_changed_in_place():
     for draws in (Draws(), Draws(change=0.6), Draws(slope=0.8)):
         x = batch_of()
         assert light(draws, x) is x
@@ -383,10 +391,22 @@ def test_brightness_adds_a_logit_and_contrast_multiplies_in_place():
     assert logits.flatten().tolist() == pytest.approx([0, 2 * log(0.6 / 0.4)])
 
 
-@pytest.mark.parametrize("change", [1.2, -0.1, torch.tensor([0.5, 2])])
-def test_a_grey_cannot_become_lighter_than_white(change):
-    with pytest.raises(ValueError, match=r"\bchange\b.*0 and 1"):
-        brightness(torch.zeros(2, 3, 1, 1), change)
+@pytest.mark.parametrize("number", [1.2, 1, 0, -0.1, torch.tensor([0.5, 2])])
+def test_a_grey_cannot_become_white_or_black(number):
+    with pytest.raises(ValueError, match=r"\bchange\b.*0\.001 and 0\.999"):
+        brightness(torch.zeros(2, 3, 1, 1), number)
+
+
+@pytest.mark.parametrize("number", [0, -1, float("nan"), torch.tensor([1.0, 2000])])
+def test_contrast_neither_vanishes_nor_turns_round(number):
+    with pytest.raises(ValueError, match=r"\bslope\b.*0\.001 and 1000"):
+        contrast(torch.zeros(2, 3, 1, 1), number)
+
+
+def test_the_strongest_light_is_allowed():
+    strongest = get_transforms(**NOTHING | {"max_lighting": 0.99}, p_lighting=1)
+    x = strongest(torch.full((20000, 3, 1, 1), 0.5), torch.zeros(20000), generator())[0]
+    assert 0 <= x.min() < x.max() <= 1                      # false of NaN too
 
 
 def test_a_number_per_picture_lies_along_the_batch():
