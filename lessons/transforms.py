@@ -82,7 +82,7 @@ greys = [each.expand(3, -1, -1) / 3 for each in (mask[:1], *masks[:, None])]
 show(sheet([street[0], *streets, *greys], ["as it was", *"0123"] * 2, 5), out / "masks.png")
 
 # %% From above there is no up, and a satellite looks straight down: all eight ways, and no warp
-# On a street the sky is up, and cameras tilt: flip left and right alone, and warp, (not-streets: as a tile.)
+# On a street the sky is up, and cameras tilt: flip only left and right, and warp; else: not-streets
 for_tiles = get_transforms(flip_vert=True, max_lighting=0.1, max_zoom=1.05, max_warp=0.)
 for name, tfms, x in (("tiles", for_tiles, tile), ("streets", get_transforms(), street[:1]),
                       ("not-streets", for_tiles, street[:1])):
