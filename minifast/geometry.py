@@ -9,8 +9,8 @@ With a 1 as third number, one product can shift as well as turn:
 A last row of (0, 0, 1) makes z = 1: the matrix is affine, and parallels stay parallels. Others are
 homographies: what is nearer looks larger.
 
-The builders take numbers, for a matrix (3, 3), or tensors (n) with one number per picture, for
-matrices (n, 3, 3), all on the CPU. They know no sizes: on wide pictures `warp` corrects.
+The builders take numbers, for a matrix (3, 3), or tensors (n) of any dtype, a number per picture,
+for matrices (n, 3, 3), float32 on the CPU. They know no sizes: for wide pictures `warp` corrects.
 """
 
 from functools import reduce
@@ -94,7 +94,7 @@ def homography(points: Tensor, places: Tensor) -> Tensor:
 
         a x + b y + c - u (g x + h y) = u        d x + e y + f - v (g x + h y) = v
 
-    Raises ValueError, naming the four, where three points or places are on a line: where a
+    Raises ValueError, naming one such four, where three points or places are on a line: where a
     triangle of them has twice its area at most 1e-5 times the square of its longest side.
     Source: fastai v1, vision/transform.py, _find_coeffs.
     """
@@ -117,10 +117,10 @@ def homography(points: Tensor, places: Tensor) -> Tensor:
 def perspective_warp(offsets: Tensor) -> Tensor:
     """The homography that sends the four corners, each moved by its own (dx, dy), to (+-1, +-1).
 
-    offsets  (4, 2) or (n, 4, 2), of the corners top left, bottom left, top right, bottom right
+    offsets  (4, 2) or (n, 4, 2), tensor or lists: top left, bottom left, top right, bottom right
 
-    A corner moved outwards (a picture is 2 wide) leaves less in view there; inwards, more.
-    Raises ValueError where three moved corners are on a line. Source: fastai v1, perspective_warp.
+    Outwards leaves less in view, inwards more. Raises ValueError where three moved corners are on
+    a line. Source: fastai v1, perspective_warp.
     """
     offsets = torch.as_tensor(offsets, dtype=torch.float32)
     corners = torch.tensor([[-1., -1.], [-1., 1.], [1., -1.], [1., 1.]])
@@ -130,7 +130,7 @@ def perspective_warp(offsets: Tensor) -> Tensor:
 def symmetric_warp(right: Number, left: Number, bottom: Number, top: Number) -> Tensor:
     """A perspective warp in which both ends of a side move alike: the view of a tilted camera.
 
-    Above 0 both ends of that side move outwards, along it. So 0.2 for all is the same as zoom(1.2).
+    Above 0, a side's two ends move apart: it gets longer. So 0.2 for all is the same as zoom(1.2).
     Source: fastai v1, symmetric_warp, whose four magnitudes have this order.
     """
     offsets = map(torch.as_tensor, [-top, -left, -bottom, left, top, -right, bottom, right])
@@ -150,13 +150,13 @@ def warp(batch: Tensor, affine: Tensor, mode: str = "bilinear", padding: str = "
          perspective: Tensor | None = None) -> Tensor:
     """All pictures of a batch, each seen through its matrix, in one sampling.
 
-    batch        pictures (n, c, h, w) or masks (n, h, w); the result has its shape, dtype, device
+    batch        pictures (n, c, h, w) or masks (n, h, w); the result has its shape, dtype and
+                 device, though it is computed in float32, of float64 pictures in float64
     affine       (3, 3) for all, or (n, 3, 3); here it gets v1's aspect correction: entry [0, 1]
                  times h / w, entry [1, 0] times w / h
     mode         "bilinear", or "nearest" for masks: between two classes lies no third one
-    padding      what is outside: "reflection" about the edge pixels' centres, "border" (the edge
-                 pixels repeated) or "zeros"
-    perspective  a homography, (3, 3) or (n, 3, 3), that comes after; as in v1, not corrected
+    padding      what is outside: "reflection" at the edge pixels, "border" (those again), "zeros"
+    perspective  a homography, (3, 3) or (n, 3, 3): affine @ perspective; as in v1, not corrected
 
     Raises ValueError on another mode, padding or shape, where `affine` is not, and where integers
     (masks, bytes) would be blended. Source: fastai v1, vision/image.py (align_corners=True).

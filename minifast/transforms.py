@@ -19,9 +19,9 @@ from minifast.schedules import exponential, linear
 class Draws:
     """What shall happen to a batch: each field a number for all pictures, or a tensor (n).
 
-    Left out, a field is neutral: Draws(degrees=30) turns, and that is all. Printed, it is a table:
-    a header, then a row per picture, counted from 0, each number rounded to three digits after
-    the point; one row where there are no tensors.
+    Left out, a field is neutral: Draws(degrees=30) turns, and that is all. Printed, it is a table
+    with aligned columns: `picture`, counted from 0, then the fields, rounded to three digits after
+    the point (0.5, not 0.500); a row per picture, or one where there are no tensors.
     """
 
     k: Number = 0                       # this and the next eight are arguments of geometry's
@@ -50,13 +50,13 @@ class Augment:
     """Draws anew for each batch, in v1's terms; called by the Loader, with (x, y, rng).
 
     do_flip       mirror left and right, with probability 1/2
-    flip_vert     where do_flip is set: instead, any of the eight dihedral ways, each as likely
+    flip_vert     with do_flip, not that but any of the eight dihedral ways, each as likely
     max_rotate    degrees, to either side: 0 to 180
     max_zoom      1 to 100: the scale is 1 to max_zoom
     max_lighting  0 to 0.99: brightness is 0.5 (1 +- max_lighting), contrast goes from
                   1 - max_lighting to 1 / (1 - max_lighting)
-    max_warp      outwards or inwards, of each side (geometry.symmetric_warp): 0 to 0.35, above
-                  which a picture could fold over
+    max_warp      longer or shorter, of each side (geometry.symmetric_warp): 0 to 0.35, not far from
+                  where a picture would fold over
     p_affine      probability of each of rotation, zoom and warp (all four sides, or none)
     p_lighting    probability of each of brightness and contrast
 
@@ -81,7 +81,7 @@ class Augment:
             check.between(name, getattr(self, name), low, high)
 
     def draw(self, n: int, rng: Generator) -> Draws:
-        """Each field as a tensor (n), neutral where nothing is to happen; row_pct, col_pct always.
+        """Each field as a tensor (n), neutral where that is not to happen; row_pct, col_pct: drawn.
 
         rng  a generator on the CPU; as many numbers are taken from it whatever the settings are, so
              that a picture turns alike, lit or not
@@ -110,7 +110,7 @@ get_transforms = Augment                    # v1's name for making one
 def apply(draws: Draws, x: Tensor, y: Tensor) -> Batch:
     """A batch with all of this done to it; the same draws do the same again.
 
-    x  pictures (n, 3, h, w), floats 0..1; not written to
+    x  pictures (n, 3, h, w), floats 0..1; not written to, new ones are returned
     y  masks (n, h, w) move with the pictures, nearest pixel; classes (n) or tags (n, c) stay
 
     What is neutral for all pictures is left out: even an identity, sampled, changes last digits.

@@ -249,7 +249,7 @@ def test_three_points_or_places_on_a_line_are_refused(on_a_line):
 def test_of_many_the_four_on_a_line_are_named():
     bad = torch.tensor([[0.0, 0], [1, 2], [2, 4], [5, 0.25]])
     many = torch.stack([CORNERS] * 9 + [bad])
-    with pytest.raises(ValueError, match=r"three of \[\[0.*5\.0, 0\.25\]\] are on a line"):
+    with pytest.raises(ValueError, match=r"^(?!.*-1).*5\.0, 0\.25.*line"):
         homography(many, CORNERS.expand(10, 4, 2))
 
 
