@@ -29,9 +29,8 @@ out = Path(s.out)
 # %% By hand: turn a picture with one lit pixel by 90 degrees, counter-clockwise
 # Do not ask where a pixel goes; ask for each new one where to look, and none stays empty. Say that
 # (0, 0) is the centre, -1 and 1 are the outermost pixels, y points down: look at (u, v) = (-y, x).
-dot = torch.zeros(1, 3, 5, 5)
+dot, by_hand = torch.zeros(1, 3, 5, 5), torch.zeros(5, 5)
 dot[:, :, 0, 2] = 1                                                     # top centre
-by_hand = torch.zeros(5, 5)
 for row, column in np.ndindex(5, 5):
     x, y = column / 2 - 1, row / 2 - 1
     u, v = -y, x
@@ -60,8 +59,7 @@ seen = {"as it was": tile, "rotation(20)": warp(tile, turn), "zoom": warp(tile, 
 print("rotation(20)", turn, "zoom", big, "symmetric_warp", tilt, "all", turn @ big @ tilt, sep="\n")
 show(sheet(torch.cat([*seen.values()]), list(seen), 5), out / "matrices.png")
 
-# %% Turn by 20 degrees, back by 5, back by 15: the product says that nothing happened
-# Three samplings lose it all the same: each blends neighbours, and nothing parts them again.
+# %% Turn by 20 degrees, back by 5, by 15: nothing happened, yet each sampling blended neighbours
 three = warp(warp(warp(tile, rotation(20)), rotation(-5)), rotation(-15))
 once = warp(tile, compose(rotation(20), rotation(-5), rotation(-15)))
 middle = [x[0, :, 55:105, 55:105] for x in (tile, three, once)]         # far from borders
@@ -77,12 +75,14 @@ mask = torch.from_numpy(classes).expand(4, -1, -1)                      # (4, h,
 draws = get_transforms().draw(4, torch.Generator().manual_seed(s.seed))
 print(draws)
 streets, masks = apply(draws, street, mask)
-print("classes", masks.unique().tolist(), "or, blended,", len(warp(mask / 1, rotation(5)).unique()))
+blended = warp(mask / 1, rotation(5))
+print(f"classes {masks.unique().tolist()}; blended, {len(blended.unique())} values")
 greys = [each.expand(3, -1, -1) / 3 for each in (mask[:1], *masks[:, None])]
 show(sheet([street[0], *streets, *greys], ["as it was", *"0123"] * 2, 5), out / "masks.png")
 
 # %% From above there is no up, and a satellite looks straight down: all eight ways, and no warp
-# On a street the sky is up, and cameras tilt: flip only left and right, and warp; else: not-streets
+# On a street the sky is up, and cameras tilt: flip left and right alone, and do warp. The third
+# picture, not-streets.png, treats a street as a tile.
 for_tiles = get_transforms(flip_vert=True, max_lighting=0.1, max_zoom=1.05, max_warp=0.)
 for name, tfms, x in (("tiles", for_tiles, tile), ("streets", get_transforms(), street[:1]),
                       ("not-streets", for_tiles, street[:1])):

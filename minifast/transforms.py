@@ -81,7 +81,8 @@ class Augment:
             check.between(name, getattr(self, name), low, high)
 
     def draw(self, n: int, rng: Generator) -> Draws:
-        """Each field as a tensor (n), neutral where that is not to happen; row_pct, col_pct: drawn.
+        """Each field as a tensor (n), neutral where that shall not happen; the focus of zoom,
+        row_pct and col_pct, is drawn for all pictures.
 
         rng  a generator on the CPU; as many numbers are taken from it whatever the settings are, so
              that a picture turns alike, lit or not
@@ -131,8 +132,8 @@ def apply(draws: Draws, x: Tensor, y: Tensor) -> Batch:
 def matrices_of(draws: Draws) -> tuple[Tensor, Tensor | None]:
     """All that moves a picture: (affine, perspective), each (3, 3), or (n, 3, 3) of tensors (n).
 
-    affine       in v1's order: dihedral, rotation, zoom (where do_flip stands alone, v1 flips last:
-                 as likely to come out)
+    affine       in v1's order: dihedral, rotation, zoom; but a flip alone v1 does at the very end,
+                 which by symmetry gives the same distribution
     perspective  the warp, which comes after; None where all sides are neutral
     """
     affine = compose(dihedral(draws.k), rotation(draws.degrees),

@@ -123,7 +123,7 @@ def test_an_architecture_without_known_weights_is_refused():
 
 
 def test_a_missing_or_unreadable_file_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"\bnothing\.pth"):
+    with pytest.raises(ValueError, match=r"\bnothing\.pth does not exist"):
         pretrained_weights("resnet18", tmp_path / "nothing.pth")
     (tmp_path / "cut.pth").write_bytes(b"PK\x03\x04 cut short")
     with pytest.raises(ValueError, match=r"\bcut\.pth"):

@@ -256,9 +256,10 @@ def test_of_many_the_four_on_a_line_are_named():
 def test_nearly_on_a_line_is_a_thin_triangle():
     # (0, 0), (1, 0) and (2, y) make a triangle of twice the area y, and a longest side of 2
     bent, straight = (torch.tensor([[0, 0], [1, 0], [2, y], [0, 1.0]]) for y in (4.1e-5, 3.9e-5))
-    homography(CORNERS, bent)
-    with pytest.raises(ValueError, match="line"):
-        homography(CORNERS, straight)
+    for scale in (1, 100):
+        homography(CORNERS, bent * scale)
+        with pytest.raises(ValueError, match="line"):
+            homography(CORNERS, straight * scale)
 
 
 def test_far_and_near_are_no_line():

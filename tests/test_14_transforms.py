@@ -282,8 +282,9 @@ def test_what_is_no_mask_of_these_pictures_is_refused(shape):
 
 @pytest.mark.parametrize("draws", [Draws(), Draws(degrees=10.0), Draws(change=0.6)])
 def test_pictures_are_a_batch_of_floats(draws):
-    with pytest.raises(ValueError, match=r"\(n, 3, h, w\).*\(3, 12, 16\)"):
-        apply(draws, batch_of()[0], torch.zeros(3))
+    for wrong in (batch_of()[0], batch_of()[None]):
+        with pytest.raises(ValueError, match=r"\(n, 3, h, w\).*3, 12, 16\)"):
+            apply(draws, wrong, torch.zeros(len(wrong)))
     with pytest.raises(ValueError, match=r"floats.*uint8"):
         apply(draws, torch.zeros(4, 3, 12, 16, dtype=torch.uint8), torch.zeros(4))
 

@@ -189,7 +189,7 @@ def test_the_transforms_lesson_shows_what_it_says(tmp_path):
     assert "as by hand: True" in printed
     three, once = map(float, re.search(r"off by 0\.0+ (\S+) (\S+)", printed).groups())
     assert once < 1e-5 < 0.005 < three
-    assert "classes [0, 1, 2, 3] " in printed
+    assert "classes [0, 1, 2, 3]; " in printed
     for name in ("by-hand", "dihedral", "matrices", "samplings", "masks", "tiles", "streets",
                  "not-streets"):
         with Image.open(tmp_path / "transforms" / f"{name}.png") as picture:
