@@ -6,6 +6,7 @@ disturbs what comes after it.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+import random
 
 import numpy
 import torch
@@ -24,12 +25,20 @@ def generator_for(*key: int) -> torch.Generator:
 
 @contextmanager
 def seeded(*key: int) -> Iterator[None]:
-    """Inside, torch's global random numbers (first weights, dropout) follow from the key alone;
-    afterwards the random state is as it was before. That is the CPU's, and the current GPU's where
-    CUDA is in use; other GPUs are left alone."""
-    gpus = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(gpus):
-        torch.default_generator.manual_seed(seed_of(*key))
+    """Inside, global random numbers follow from the key alone: those of torch (first weights,
+    dropout), on the CPU and, where CUDA is in use, on each GPU, of numpy and of Python.
+    Afterwards, also after an error, each random state is as it was before."""
+    seed, gpus = seed_of(*key), torch.cuda.device_count() if torch.cuda.is_initialized() else 0
+    python, numpys = random.getstate(), numpy.random.get_state()
+    with torch.random.fork_rng(range(gpus)):
+        random.seed(seed)
+        numpy.random.seed(seed)
+        # Not torch.manual_seed, which would leave a note for a CUDA that is not in use yet.
+        torch.default_generator.manual_seed(seed)
         if gpus:
-            torch.cuda.manual_seed(seed_of(*key))
-        yield
+            torch.cuda.manual_seed_all(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            numpy.random.set_state(numpys)

@@ -1,3 +1,6 @@
+import random
+
+import numpy
 import pytest
 import torch
 
@@ -24,34 +27,47 @@ def test_a_generator_for_a_key_repeats_itself_and_touches_nothing_else():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def global_numbers() -> list[float]:
+    """The next global random numbers of Python, numpy and torch."""
+    return [random.random(), float(numpy.random.random()), torch.rand(1).item()]
+
+
+def seed_all(seed: int) -> None:
+    random.seed(seed)
+    numpy.random.seed(seed)
+    torch.manual_seed(seed)
+
+
 def test_within_seeded_random_numbers_are_those_of_the_key_and_outside_as_if_nothing_was():
-    torch.manual_seed(7)
-    wanted = torch.rand(2)
-    torch.manual_seed(seed_of(3, 1))
-    inside = torch.rand(2)
-    torch.manual_seed(7)
+    seed_all(7)
+    wanted = global_numbers()
+    seed_all(seed_of(3, 1))
+    inside = global_numbers()
+    seed_all(7)
     with seeded(3, 1):
-        assert torch.equal(torch.rand(2), inside)
-    assert torch.equal(torch.rand(2), wanted)
+        assert global_numbers() == inside
+    assert global_numbers() == wanted
 
 
 def test_the_random_state_is_put_back_after_an_error_too():
-    before = torch.random.get_rng_state()
+    seed_all(7)
+    wanted = global_numbers()
+    seed_all(7)
     with pytest.raises(ValueError, match="a broken file"):
         with seeded(3):
-            torch.rand(2)
+            global_numbers()
             raise ValueError("a broken file")
-    assert torch.equal(torch.random.get_rng_state(), before)
+    assert global_numbers() == wanted
 
 
 @pytest.mark.parametrize("in_use", [True, False])
-def test_of_the_gpus_only_the_one_in_use_is_seeded_and_put_back(monkeypatch, in_use):
+def test_gpus_are_seeded_and_put_back_where_cuda_is_in_use(monkeypatch, in_use):
     kept, seeds, fork = [], [], torch.random.fork_rng
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: in_use)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "manual_seed", seeds.append)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
     monkeypatch.setattr(torch.random, "fork_rng", lambda gpus: (kept.append(gpus), fork([]))[1])
     with seeded(3):
         pass
-    assert kept == [[2] if in_use else []]
+    assert list(map(list, kept)) == [[0, 1] if in_use else []]
     assert seeds == ([seed_of(3)] if in_use else [])
