@@ -47,13 +47,15 @@ def grid(pictures: list[Image.Image], captions: list[str], columns: int) -> Imag
 
 
 def chart(series: dict[str, Points], x_label: str, y_label: str, log: str = "",
-          size: tuple[int, int] = (640, 400)) -> Image.Image:
+          size: tuple[int, int] = (640, 400),
+          marks: dict[str, tuple[float, float]] | None = None) -> Image.Image:
     """Lines through points, with labelled axes and a legend; a line of few points shows its points.
 
     series  name in the legend -> (x values, y values); values that are not finite are left out,
             and so are those not above zero on a logarithmic axis
     log     the axes with a logarithmic scale: "", "x", "y" or "xy"
     size    width and height in pixels
+    marks   name -> (x, y) of a point to be ringed, on a vertical line that bears the name
     """
     series = {name: drawable(*points, log) for name, points in series.items()}
     ticks_x = ticks([x for points in series.values() for x, _ in points], "x" in log)
@@ -79,6 +81,8 @@ def chart(series: dict[str, Points], x_label: str, y_label: str, log: str = "",
         draw_line(pen, [pixel(*point) for point in points], colour)
         pen.text((legend_x, top - 8), name, colour, font(), anchor="rs")
         legend_x -= font().getlength(name) + MARGIN
+    for number, (name, point) in enumerate((marks or {}).items()):
+        draw_mark(pen, pixel(*point), name, top + 2 + number * LINE_HEIGHT, bottom, right)
     return sheet
 
 
@@ -88,6 +92,17 @@ def draw_line(pen: ImageDraw.ImageDraw, pixels: list[tuple[float, float]], colou
     if len(pixels) <= 30:
         for x, y in pixels:
             pen.ellipse([x - 3, y - 3, x + 3, y + 3], fill=colour)
+
+
+def draw_mark(pen: ImageDraw.ImageDraw, at: tuple[float, float], name: str, top: float,
+              bottom: float, right: float) -> None:
+    """A ring, and a line through it from top to bottom, named at its top on the side with room."""
+    x, y = at
+    pen.line([(x, top), (x, bottom)], INK)
+    pen.ellipse([x - 5, y - 5, x + 5, y + 5], outline=INK, width=2)
+    fits = x + 5 + font().getlength(name) <= right
+    place, anchor = ((x + 5, top), "la") if fits else ((x - 5, top), "ra")
+    pen.text(place, name, INK, font(), anchor, stroke_width=2, stroke_fill="white")
 
 
 def drawable(xs: list[float], ys: list[float], log: str) -> list[tuple[float, float]]:

@@ -82,17 +82,21 @@ class Recorder:
                            "valid": self.per_epoch("valid_loss")}, "batch", "loss")
 
     def plot_lr(self) -> Image.Image:
-        """The learning rate of each layer group, and the momentum, per batch; logarithmic axis."""
+        """The learning rate of each layer group, on a logarithmic axis, and below it the momentum,
+        per batch."""
         batches, count = list(range(len(self.rates))), max(map(len, self.rates), default=0)
-        series = {f"lr, group {g}": (batches, [rates[g] for rates in self.rates])
-                  for g in range(count)}
-        return draw.chart({**series, "momentum": (batches, self.momenta)}, "batch", "", log="y")
+        groups = {f"group {g}": (batches, [rates[g] for rates in self.rates]) for g in range(count)}
+        size = (640, 280)
+        return draw.grid([draw.chart(groups, "batch", "learning rate", "y", size),
+                          draw.chart({"": (batches, self.momenta)}, "batch", "momentum", "", size)],
+                         ["", ""], columns=1)
 
     def plot_metrics(self) -> Image.Image:
-        """Each metric on the validation set after each epoch."""
-        names = [name for name in (self.epochs[-1] if self.epochs else {})
-                 if name not in COLUMNS]
-        return draw.chart({name: self.per_epoch(name) for name in names}, "batch", "metric")
+        """Each metric on the validation set after each epoch, counted from 1 over all fits."""
+        names = [name for name in (self.epochs[-1] if self.epochs else {}) if name not in COLUMNS]
+        numbers = list(range(1, len(self.epochs) + 1))
+        return draw.chart({name: (numbers, [row.get(name, nan) for row in self.epochs])
+                           for name in names}, "epoch", "metric")
 
     def per_epoch(self, name: str) -> draw.Points:
         """One entry of the epochs that have it, over the number of batches done by then."""

@@ -4,7 +4,7 @@ import pytest
 from minifast.draw import (LEAST_CELL, LINE_HEIGHT, MARGIN, chart, draw_line, drawable, font, grid,
                            share, ticks)
 
-RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
+RED, BLUE, WHITE, INK = (255, 0, 0), (0, 0, 255), (255, 255, 255), (34, 34, 34)
 FIRST, SECOND = (31, 119, 180), (214, 39, 40)                    # colours of the first two lines
 LEFT, TOP, RIGHT, BOTTOM = 70, 34, 628, 349                      # the axes of a chart of 640 x 400
 MIDDLE = ((LEFT + RIGHT) // 2, (TOP + BOTTOM) // 2)
@@ -260,3 +260,35 @@ def test_more_lines_than_colours_can_be_drawn():
     sheet = chart(many, "", "")
     for number in (0, 8):                                        # the ninth has the first's colour
         assert sheet.getpixel((LEFT, BOTTOM - round((BOTTOM - TOP) * number / 12))) == FIRST
+
+
+# A marked point
+
+def test_a_mark_is_a_ring_on_a_line_from_top_to_bottom():
+    plain, marked = chart(SQUARE, "", ""), chart(SQUARE, "", "", marks={"": (0.5, 0.5)})
+    x, y = MIDDLE
+    assert changed(plain, marked) == (x - 5, TOP + 2, x + 6, BOTTOM + 1)
+    for at in ((x, TOP + 10), (x, BOTTOM - 10), (x - 4, y), (x + 4, y), (x, y - 4), (x, y + 4)):
+        assert marked.getpixel(at) == INK
+    assert marked.getpixel((x - 8, y - 20)) == WHITE
+
+
+def test_a_mark_lies_where_its_values_lie_on_logarithmic_axes():
+    square = {"up": ([0.01, 100], [0.01, 100])}
+    plain, marked = chart(square, "", "", "xy"), chart(square, "", "", "xy", marks={"": (1, 1)})
+    assert changed(plain, marked)[0] == MIDDLE[0] - 5
+
+
+def test_the_name_of_a_mark_is_on_the_side_with_room():
+    for x, name, side in ((0.5, "elbow", "right"), (0.95, "elbow 0.0001", "left")):
+        bare, named = (chart(SQUARE, "", "", marks={text: (x, 0)}) for text in ("", name))
+        left, top, right, bottom = changed(bare, named)
+        line = LEFT + (RIGHT - LEFT) * x
+        assert (left > line and right <= RIGHT) if side == "right" else right < line
+        assert top >= TOP and bottom <= TOP + LINE_HEIGHT + 2
+
+
+def test_the_names_of_two_marks_are_not_on_top_of_each_other():
+    one = chart(SQUARE, "", "", marks={"first": (0.5, 0.1), "": (0.52, 0.2)})
+    two = chart(SQUARE, "", "", marks={"first": (0.5, 0.1), "second": (0.52, 0.2)})
+    assert changed(one, two)[1] >= TOP + LINE_HEIGHT
