@@ -17,7 +17,8 @@ FLOORS = {"check": 0, "draw": 0, "progress": 0, "files": 0, "weights": 0, "listi
           "device": 0, "seeds": 0,
           "metrics": 1, "schedules": 2, "images": 3, "dataset": 4, "loader": 5,
           "splits": 6, "databunch": 6, "datablock": 6, "resnet": 7, "groups": 8, "recorder": 9,
-          "training": 10, "learner": 10, "geometry": 13, "transforms": 14, "vision": 15}
+          "training": 10, "learner": 10, "lr_rule": 11, "lr_finder": 11,
+          "geometry": 13, "transforms": 14, "vision": 15}
 ORDER = list(FLOORS)
 
 
@@ -95,6 +96,6 @@ def test_a_module_has_at_most_200_lines_and_a_function_25_of_code(path):
 
 def test_the_house_stays_within_its_budget():
     numbered = [path for path in MODULES if 1 <= FLOORS.get(path.stem, 0) <= 15]
-    for paths, most_lines, most_code in ((MODULES, 3000, 1600), (numbered, 2100, 1150)):
+    for paths, most_lines, most_code in ((MODULES, 3000, 1600), (numbered, 2400, 1250)):
         assert sum(len(path.read_text().splitlines()) for path in paths) <= most_lines
         assert sum(len(code_lines(path)) for path in paths) <= most_code

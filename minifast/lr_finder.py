@@ -1,0 +1,107 @@
+"""LR range test: train on some batches at ever higher rates, and see what the loss does.
+
+Source: Smith 2015, arXiv 1506.01186; fastai v1, lr_find.
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import chain, count, islice
+from math import inf, isfinite, nan
+
+import numpy
+from PIL import Image
+
+from minifast import check, draw
+from minifast.groups import group_rates
+from minifast.learner import MOMENTUM, Learner
+from minifast.lr_rule import Suggestion, suggestion
+from minifast.progress import bar
+from minifast.recorder import smoothed
+from minifast.schedules import exponential
+from minifast.seeds import seeded
+from minifast.training import refuse_single_picture, set_rates, train_batch
+
+SKIP_START, SKIP_END = 10, 5            # points that v1 does not show: unsteady, and blown up
+
+
+@dataclass
+class LRCurve:
+    """What the LR range test measured: three numbers per batch.
+
+    rates     the learning rate of the last layer group
+    losses    the training loss
+    smoothed  its running average (recorder.smoothed)
+    """
+
+    rates: list[float]
+    losses: list[float]
+    smoothed: list[float]
+
+    def suggest(self, earlier_lr: float | slice | None = None, div: float = 5) -> Suggestion:
+        """What to pass to fit_one_cycle, and why: lr_rule.suggestion, without the first 10 points.
+
+        earlier_lr, div  after unfreezing: the rate of the training before, and what to divide it by
+        """
+        return suggestion(self.rates[SKIP_START:], self.losses[SKIP_START:], earlier_lr, div)
+
+    def plot(self, skip_start: int = SKIP_START, skip_end: int = SKIP_END) -> Image.Image:
+        """The smoothed loss over the rate, on a logarithmic axis, with the suggestion marked.
+
+        skip_start, skip_end  how many points to leave out at the two ends, as v1 does
+
+        The losses themselves are drawn as far as they are not above the smoothed ones' maximum: a
+        blow-up would press all else flat.
+        """
+        shown = slice(skip_start, max(0, len(self.rates) - skip_end))
+        rates, losses, smooth = self.rates[shown], self.losses[shown], self.smoothed[shown]
+        most = max(filter(isfinite, smooth), default=inf)
+        losses = [loss if loss <= most else nan for loss in losses]
+        marks = {f"{name}: {rate:g}": (rate, float(numpy.interp(rate, rates, smooth)))
+                 for name, rate in self.suggest().marks.items()
+                 if rates and rates[0] <= rate <= rates[-1]}
+        return draw.chart({"loss": (rates, losses), "smoothed": (rates, smooth)},
+                          "learning rate", "loss", log="x", marks=marks)
+
+
+def lr_find(learn: Learner, start_lr: float | slice = 1e-7, end_lr: float | slice = 10,
+            num_it: int = 100, stop_div: bool = True, wd: float | None = None) -> LRCurve:
+    """Train on num_it batches, batch t at the rate start_lr (end_lr / start_lr)^(t / num_it).
+
+    start_lr, end_lr  numbers or slices, as in groups.group_rates: each layer group goes from its
+                      own first rate to its own last one
+    stop_div          stop after the batch whose smoothed loss is above 4 times the lowest smoothed
+                      loss so far, or NaN
+    wd                weight decay; None is the learner's
+
+    Momentum is 0.9. The batches are those that the next epochs would have; there is no validation.
+    It works in any freeze state and leaves no trace, however it ends, in weights, buffers,
+    optimiser, modes, history, random states or on disk: all happens to copies in memory.
+
+    Raises ValueError where a start_lr is not below its end_lr, num_it is below 1, or a training
+    batch is a single picture. Source: fastai v1, train.lr_find, callbacks/lr_finder.py.
+    """
+    starts, ends = (group_rates(lr, len(learn.groups)) for lr in (start_lr, end_lr))
+    if any(start >= end for start, end in zip(starts, ends)):
+        raise ValueError(f"start_lr must be below end_lr, got {start_lr} and {end_lr}")
+    check.between("num_it", num_it, 1)
+    loader = learn.data.train_dl
+    refuse_single_picture(learn.model, loader)
+    # Copied together: alone, the optimiser's copy would train parameters that no model has.
+    model, optimizer, loss_func = deepcopy((learn.model, learn.optimizer, learn.loss_func))
+    model.train()
+    for group in optimizer.param_groups:
+        group["weight_decay"] = learn.wd if wd is None else wd
+    curve, best = LRCurve([], [], []), inf
+    batches = islice(chain.from_iterable(map(loader.batches, count(loader.epoch))), num_it)
+    with seeded(loader.seed, loader.epoch):                                     # for dropout
+        for t, batch in enumerate(bar(batches, num_it, "lr_find")):
+            rates = [exponential(start, end, t / num_it) for start, end in zip(starts, ends)]
+            set_rates(optimizer, rates, MOMENTUM)
+            loss = train_batch(model, batch, loss_func, optimizer, learn.autocast)
+            curve.rates.append(rates[-1])
+            curve.losses.append(loss.item())
+            curve.smoothed = smoothed(curve.losses)
+            best = min(best, curve.smoothed[-1])
+            if stop_div and not curve.smoothed[-1] <= 4 * best:                 # NaN is not
+                break
+    return curve

@@ -1,0 +1,225 @@
+"""Curves of known answer: each is a loss as a function of u, the power of ten of the rate."""
+
+from collections.abc import Callable
+
+import numpy
+import pytest
+
+from minifast.lr_rule import (Suggestion, elbow, falling, local_lines, no_answer, rising, rounded,
+                              suggestion, until_blow_up)
+
+Curve = Callable[[numpy.ndarray], numpy.ndarray]
+
+
+def falls_at(centre: float) -> Curve:
+    """From .9 down to .4, steepest at the centre, and up again from 10^-.5 on."""
+    return lambda u: .9 - .5 / (1 + numpy.exp((centre - u) / .3)) + 10 * (u + .5).clip(0) ** 2
+
+
+def rises_from(bend: float, level: float = .09, slope: float = .0235) -> Curve:
+    """Flat, then a straight rise. The preset is the notebook's: .09 up to .167 at 0.2, so
+    (.167 - .09) / (log10(.2) + 4) = .0235 a decade from 1e-4 on."""
+    return lambda u: level + slope * (u - bend).clip(0)
+
+
+def shoots_up_from(bend: float) -> Curve:
+    """Flat, then a straight line in the rate itself: it doubles at twice the rate of the bend."""
+    return lambda u: .1 * numpy.maximum(1, 10 ** (u - bend))
+
+
+def asked(curve: Curve, noise: float = 0, seed: int = 0, num_it: int = 100, first: float = -7,
+          **knobs) -> Suggestion:
+    """What is suggested for a curve from 10^first to 10; noise is a share of each loss."""
+    u = first + (1 - first) * numpy.arange(num_it) / num_it
+    factors = 1 + noise * numpy.random.default_rng(seed).standard_normal(num_it)
+    return suggestion(list(10 ** u), list(curve(u) * factors), **knobs)
+
+
+# A falling curve
+
+@pytest.mark.parametrize("centre, wanted", [(-2, 1e-2), (-3, 1e-3), (-1.3, 5e-2)])
+def test_a_falling_curve_gives_the_rate_of_its_steepest_descent(centre, wanted):
+    assert asked(falls_at(centre)).lr == wanted
+
+
+@pytest.mark.parametrize("num_it, noise, off", [(100, .05, 2.5), (50, .05, 2.5), (100, .1, 5)])
+def test_noise_moves_the_steepest_descent_by_a_few_steps_at_most(num_it, noise, off):
+    rates = [asked(falls_at(-2), noise, seed, num_it).lr for seed in range(20)]
+    assert 1e-2 / off <= min(rates) <= 1e-2 <= max(rates) <= 1e-2 * off
+    assert numpy.median(rates) == 1e-2
+
+
+def test_a_tenth_of_the_minimum_is_told_beside_it():
+    # up from 10^-.5 on, so the mean over half a decade to both sides is lowest at about 10^-1
+    told = asked(falls_at(-2))
+    assert told.marks == {"steepest": 0.01, "minimum / 10": 0.01}
+    assert "steepest at 0.01" in told.reason and "a tenth of the minimum: 0.01" in told.reason
+
+
+def test_the_steepest_descent_is_not_looked_for_in_the_blow_up_or_before_the_fall():
+    def curve(u):
+        spike = 100 * (abs(u + 6) < .01)                     # falls steeply to its right, at 1e-6
+        return falls_at(-2)(u) + spike + 50 * (u > .5) - 45 * (u > .8)
+    assert asked(curve).lr == 1e-2
+
+
+def test_an_earlier_rate_does_not_matter_where_the_curve_still_falls():
+    assert asked(falls_at(-2), earlier_lr=1e-2).lr == 1e-2
+
+
+def test_falling_says_which_rates_it_found():
+    told = falling(0.0191, 0.0575)
+    assert (told.lr, told.marks) == (0.02, {"steepest": 0.02, "minimum / 10": 0.005})
+    assert told.reason == "the loss falls, steepest at 0.02; a tenth of the minimum: 0.005"
+
+
+# A curve that is flat and then rises
+
+def test_the_notebooks_curve_after_unfreezing_gives_the_notebooks_slice():
+    told = asked(rises_from(-4), earlier_lr=1e-2)
+    assert told.lr == slice(1e-5, 2e-3)
+    assert told.marks == {"elbow": 1e-4}
+    assert "rises from 0.0001 on" in told.reason and "is 1e-05" in told.reason
+    assert "divided, is 0.002" in told.reason
+
+
+def test_the_right_end_is_the_earlier_rate_divided_by_what_the_caller_says():
+    assert asked(rises_from(-4), earlier_lr=1e-2, div=10).lr == slice(1e-5, 1e-3)
+    assert asked(rises_from(-4), earlier_lr=slice(1e-2), div=10).lr == slice(1e-5, 1e-3)
+    assert asked(rises_from(-4), earlier_lr=slice(1e-4, 1e-2), div=1).lr == slice(1e-5, 1e-2)
+
+
+def test_without_an_earlier_rate_an_elbow_gives_a_tenth_of_itself():
+    assert asked(rises_from(-4)).lr == 1e-5
+    assert asked(shoots_up_from(-1)).lr == 1e-2
+
+
+def test_a_slice_never_runs_downwards():
+    # a tenth of the elbow is 1e-2: more than the earlier 1e-2 / 5
+    assert asked(shoots_up_from(-1), earlier_lr=1e-2).lr == 2e-3
+
+
+@pytest.mark.parametrize("curve, wanted", [
+    (rises_from(-4), 1e-4), (rises_from(-2, .45, .3), 1e-2), (shoots_up_from(-1), 1e-1)])
+@pytest.mark.parametrize("num_it, noise, off", [(100, .05, 2), (50, .05, 2), (100, .1, 5)])
+def test_noise_moves_the_elbow_by_a_few_steps_at_most(curve, wanted, num_it, noise, off):
+    elbows = [asked(curve, noise, seed, num_it).marks["elbow"] for seed in range(20)]
+    assert wanted / off <= min(elbows) <= max(elbows) <= wanted * off
+    assert numpy.median(elbows) == wanted
+
+
+def test_a_small_dip_before_the_rise_is_no_fall():
+    # the notebook's: .09, .087 near 1e-4, then up
+    assert "elbow" in asked(lambda u: rises_from(-4)(u) - .003 * (abs(u + 4) < .5)).marks
+
+
+def test_a_few_bad_losses_at_the_start_do_not_hide_the_rise():
+    def curve(u):
+        return rises_from(-4, slope=.03)(u) * numpy.where(numpy.arange(len(u)) % 12 == 5, 3, 1)
+    assert "elbow" in asked(curve, .05).marks
+
+
+def test_rising_joins_the_elbow_and_the_earlier_rate():
+    assert rising(9.12e-5, None).lr == 1e-5
+    assert rising(9.12e-5, 2e-3).lr == slice(1e-5, 2e-3)
+    assert rising(0.2, 2e-3).lr == 2e-3
+    assert rising(0.02, 2e-3).lr == 2e-3                         # equal ends are no slice either
+    assert rising(0.2, 2e-3).marks == {"elbow": 0.2}
+    assert "rises from 0.2 on: ten times back is 0.02; the earlier" in rising(0.2, 2e-3).reason
+    assert "earlier" not in rising(0.2, None).reason
+
+
+# A curve that says nothing
+
+@pytest.mark.parametrize("noise", [0, .02, .05, .1, .2])
+def test_a_flat_curve_gives_no_number_however_noisy(noise):
+    for seed in range(20):
+        told = asked(lambda u: 0.45 + 0 * u, noise, seed)
+        assert told.lr is None and not told.marks
+        assert "no clear answer" in told.reason and "higher end_lr" in told.reason
+
+
+def test_a_curve_that_rises_from_the_start_gives_no_number():
+    told = asked(lambda u: 0.45 + 0.1 * (u + 7))
+    assert told.lr is None and "lower start_lr" in told.reason
+
+
+def test_few_points_give_no_number():
+    for few in (0, 1, 19):
+        told = asked(falls_at(-2), num_it=few)
+        assert told.lr is None and f"{few} points are too few" in told.reason
+    assert asked(falls_at(-2), num_it=20).lr is not None
+
+
+def test_a_curve_that_blows_up_at_once_gives_no_number():
+    # 10 ^ (8 t / 100) is above 2 from t = 4 on; the two that end the curve are 16 and 17
+    told = asked(lambda u: numpy.where(u < -7 + .08 * 15.5, 1.0, 5.0))
+    assert told.lr is None and "blows up after 18 points" in told.reason
+
+
+def test_losses_that_are_not_finite_end_the_curve_and_nothing_else():
+    whole = asked(rises_from(-4), earlier_lr=1e-2)
+    assert asked(lambda u: numpy.where(u > .5, numpy.nan, rises_from(-4)(u)),
+                 earlier_lr=1e-2) == whole
+
+
+@pytest.mark.parametrize("wrong", [{"earlier_lr": 0}, {"earlier_lr": -1e-2}, {"div": 0.5}])
+def test_impossible_earlier_rates_and_divisors_are_refused(wrong):
+    with pytest.raises(ValueError, match="above 0|div must be at least 1"):
+        asked(rises_from(-4), **wrong)
+
+
+def test_no_answer_says_why():
+    assert no_answer("it rains") == Suggestion(None, "no clear answer: it rains", {})
+
+
+# What is clear
+
+@pytest.mark.parametrize("height, clear", [(.09, False), (.12, True)])
+def test_without_noise_a_change_of_more_than_a_tenth_is_clear(height, clear):
+    step = height / 2                                           # 2 decades to the end at 10
+    assert ("elbow" in asked(rises_from(-1.2, 1, step)).marks) == clear
+    assert ("steepest" in asked(lambda u: 1 - height * ((u > -3) & (u < -1))).marks) == clear
+
+
+def test_with_noise_a_change_must_be_five_times_the_median_distance():
+    def curve(height: float) -> Curve:                          # losses go .9, 1, 1.1, .9, ...
+        return lambda u: .9 + .1 * (numpy.arange(len(u)) % 3) - height * ((u > -3) & (u < -1))
+    assert asked(curve(.48)).lr is None
+    assert "steepest" in asked(curve(.53)).marks
+
+
+# The parts
+
+def test_rounded_to_one_two_or_five():
+    assert [rounded(x) for x in (0.0123, 0.0191, 0.03, 0.034, 0.068, 0.075, 0.1)] == [
+        0.01, 0.02, 0.02, 0.05, 0.05, 0.1, 0.1]
+    assert rounded(9.12e-5) == 1e-4 and rounded(8.3176) == 10.0 and rounded(1) == 1
+
+
+def test_a_blow_up_begins_with_two_losses_in_a_row():
+    losses = numpy.array([1, 1, 5, 1, 3, 3, 9, 1])
+    assert until_blow_up(losses, 2).tolist() == [1, 1, 2, 1, 2, 2]
+    assert until_blow_up(losses, 9).tolist() == losses.tolist()
+    assert until_blow_up(numpy.array([1, numpy.nan, 1, numpy.inf, numpy.nan]), 2).tolist() == [
+        1, 2, 1, 2, 2]
+
+
+def test_local_lines_of_a_straight_line_are_that_line():
+    x = numpy.arange(12) / 4
+    means, slopes = local_lines(x, 3 * x + 1)
+    assert slopes == pytest.approx(numpy.full(12, 3))
+    assert means[2:-2] == pytest.approx((3 * x + 1)[2:-2])
+    assert means[0] == pytest.approx((1 + 1.75 + 2.5) / 3)      # its own and two more, to the right
+
+
+def test_local_lines_by_hand():
+    means, slopes = local_lines(numpy.array([0., 1, 2, 3]), numpy.array([0., 1, 4, 9]))
+    assert means == pytest.approx([.5, 5 / 3, 14 / 3, 6.5])     # one on each side: 1 apart
+    assert slopes == pytest.approx([1, 2, 4, 5])
+
+
+def test_the_elbow_is_where_the_line_bends():
+    x = numpy.arange(10.)
+    for bend in (1, 4, 7):
+        assert elbow(x, 2 + 3 * (x - bend).clip(0)) == bend
