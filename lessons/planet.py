@@ -19,7 +19,8 @@ from minifast.metrics import accuracy_thresh, fbeta, name_of
 from minifast.resnet import resnet18, resnet34, resnet50
 from minifast.transforms import get_transforms
 from minifast.vision import cnn_learner
-from results import print_table, show, train_stage, write_results
+from page import show, start_page
+from results import find_rate, print_table, train_stage, write_results
 from sample_data import planet
 from settings import read_settings
 
@@ -36,9 +37,10 @@ class Settings:
     weights: str = "imagenet"    # where the body comes from: imagenet, weather, none, or a file
     sizes: tuple[int, ...] = (128, 256)     # sides of the tiles, small and then big
     epochs: int = 5              # of each stage
-    lr: tuple[float, ...] = (1e-2, 5e-3)    # rate of the head (weights none: of all), small, big
+    lr: tuple[float, ...] | Literal["auto"] = (1e-2, 5e-3)  # the head's, small and big; or auto
     lr_low: float = 1e-5         # unfrozen: rate of the first layer group
     lr_div: float = 5.0          # unfrozen: the head's rate is lr divided by this
+    lr_its: int = 100            # batches of each LR range test
     weather_epochs: int = 5      # weights weather: epochs of the first body, from scratch
     weather_lr: float = 1e-2     # weights weather: its rate
     thresh: float = 0.2          # a tag is predicted where its probability is above this
@@ -53,13 +55,13 @@ class Settings:
 def presets(given: Settings) -> dict:
     # A body that saw 1,200 tiles has more to learn than ImageNet's: so higher rates, unfrozen.
     own = dict(arch="resnet18", weights="weather", sizes=(64, 128), epochs=4, lr_low=1e-3,
-               lr_div=1.0)
-    quick = dict(tiles=160, sizes=(32, 64), epochs=1, weather_epochs=1, bs=32)
+               lr_div=1.0, lr_its=50)
+    quick = dict(tiles=160, sizes=(32, 64), epochs=1, weather_epochs=1, bs=32, lr_its=35)
     return ({} if given.data else own) | (quick if given.quick else {})
 
 
 s = read_settings(Settings, __doc__, presets)
-out = Path(s.out)
+out = start_page(s.out)
 small, big = s.sizes
 arch = {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50}[s.arch]
 
@@ -140,12 +142,16 @@ if weights == "weather":
 learn = cnn_learner(data, arch, metrics=[acc_02, f_score], pretrained=weights,
                     precision=s.precision, seed=s.seed)
 stages = []
+# Before each stage a test: which learning rate? With --lr auto, the stage takes what it suggests.
+small_lr, big_lr = Settings.lr if s.lr == "auto" else s.lr
+find = partial(find_rate, learn, follow=s.lr == "auto", num_it=s.lr_its)
 
 
 # %% Stage 1: train the head; what the body knows stays as it is
 
 if weights:
-    stages.append(train_stage(learn, "small, frozen", s.epochs, slice(s.lr[0])))
+    lr = find(out / "lr-1.png", small_lr)
+    stages.append(train_stage(learn, "small, frozen", s.epochs, slice(lr)))
     learn.save(out / "stage-1.pth")
 else:
     print("--weights none: a body that knows nothing has to learn, so no stage is frozen")
@@ -154,7 +160,8 @@ else:
 # %% Stage 2: train all of it, but the first layers slowly: they know edges and colours already
 
 learn.unfreeze()
-lr = slice(s.lr_low, s.lr[0] / s.lr_div) if weights else s.lr[0]
+chosen = slice(s.lr_low, small_lr / s.lr_div) if weights else small_lr
+lr = find(out / "lr-2.png", chosen, earlier_lr=lr if weights else None)
 stages.append(train_stage(learn, "small, unfrozen", s.epochs, lr))
 learn.save(out / "stage-2.pth")
 
@@ -169,14 +176,16 @@ print(f"a tile is now {tuple(data.train_ds[0][0].shape)}")
 
 if weights:
     learn.freeze()
-    stages.append(train_stage(learn, "big, frozen", s.epochs, slice(s.lr[1])))
+    lr = find(out / "lr-3.png", big_lr)
+    stages.append(train_stage(learn, "big, frozen", s.epochs, slice(lr)))
     learn.save(out / "stage-3.pth")
 
 
 # %% Stage 4: and all of it again
 
 learn.unfreeze()
-lr = slice(s.lr_low, s.lr[1] / s.lr_div) if weights else s.lr[1]
+chosen = slice(s.lr_low, big_lr / s.lr_div) if weights else big_lr
+lr = find(out / "lr-4.png", chosen, earlier_lr=lr if weights else None)
 stages.append(train_stage(learn, "big, unfrozen", s.epochs, lr))
 learn.save(out / "stage-4.pth")
 

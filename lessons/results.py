@@ -1,6 +1,5 @@
-"""What a lesson leaves behind: pictures, and of a walkthrough its stages as a table and as JSON."""
+"""The stages of a walkthrough: find a rate, train, and tell what came out, as a table and JSON."""
 
-from collections.abc import Iterable
 from dataclasses import asdict
 import json
 from pathlib import Path
@@ -8,32 +7,42 @@ import platform
 
 import numpy
 import PIL
-from PIL import Image
 import torch
-from torch import Tensor
 
 from minifast import __version__
 from minifast.device import device_name
-from minifast.draw import grid
 from minifast.files import write_atomic
 from minifast.groups import group_rates
-from minifast.images import to_pil
 from minifast.learner import Learner
+from minifast.lr_finder import lr_find
 from minifast.metrics import name_of
+from page import save_page, show
 
 
-def show(picture: Image.Image, file: Path) -> Image.Image:
-    """Save a picture, print where, and return it: as the last line of a cell, a notebook shows it.
+def find_rate(learn: Learner, picture: Path, chosen: float | slice, follow: bool,
+              earlier_lr: float | slice | None = None, div: float = 5.0,
+              num_it: int = 100) -> float | slice:
+    """The LR range test: show its curve, and what it suggests beside what the lesson chose.
+
+    chosen           the rate the lesson takes otherwise
+    follow           whether to return the suggestion, where there is one, and not `chosen`
+    earlier_lr, div  see lr_rule.suggestion
+    num_it           how many batches the test takes
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(file)
-    print(file)
-    return picture
+    curve = lr_find(learn, num_it=num_it)
+    show(curve.plot(), picture)
+    found = curve.suggest(earlier_lr, div)
+    followed = found.lr if follow and found.lr is not None else chosen
+    print(f"\nLR range test: {found.reason}\nsuggested {in_words(found.lr)}, "
+          f"the lesson's choice {in_words(chosen)}, taken {in_words(followed)}")
+    return followed
 
 
-def sheet(pictures: Iterable[Tensor], captions: list[str], columns: int) -> Image.Image:
-    """Tensors (3, h, w) as pictures in rows of `columns`, with captions: see draw.grid."""
-    return grid([to_pil(picture) for picture in pictures], captions, columns)
+def in_words(lr: float | slice | None) -> str:
+    """A rate as one writes it: 0.01, slice(1e-05, 0.002), or none."""
+    if isinstance(lr, slice):
+        return f"slice({lr.start:g}, {lr.stop:g})"
+    return "none" if lr is None else f"{lr:g}"
 
 
 def train_stage(learn: Learner, name: str, epochs: int, lr: float | slice,
@@ -47,6 +56,7 @@ def train_stage(learn: Learner, name: str, epochs: int, lr: float | slice,
     print(f"\n{name}: {size[0]}x{size[1]} pixels, learning rates of the groups {spaced(rates)}")
     print(learn.summary())
     learn.fit_one_cycle(epochs, lr, pct_start)
+    save_page()
     rows = learn.recorder.epochs[-epochs:]
     return {"name": name, "size": list(size), "frozen": learn.frozen_to > 0, "epochs": epochs,
             "lr": rates, "train_loss": rows[-1]["train_loss"], "valid_loss": rows[-1]["valid_loss"],

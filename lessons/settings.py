@@ -11,7 +11,7 @@ from inspect import getsource
 from pathlib import Path
 import re
 import sys
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Literal, Union, get_args, get_origin, get_type_hints
 
 
 def read_settings(settings: type, about: str,
@@ -23,8 +23,9 @@ def read_settings(settings: type, about: str,
              flag can change the defaults of others, and what was said on the command line wins.
 
     A field of type bool becomes --name / --no-name, a tuple takes as many values as its default
-    has, a Literal one of its choices, int, float and str one value. Exits with a usage message on
-    an unknown flag, a value of the wrong type or a wrong number of values.
+    has, a Literal one of its choices, a tuple | Literal either of these, int, float and str one
+    value. Exits with a usage message on an unknown flag, a value of the wrong type or a wrong
+    number of values.
     """
     parser = ArgumentParser(description=about.partition("\n")[0])
     types, helps = get_type_hints(settings), comments(settings)
@@ -36,14 +37,32 @@ def read_settings(settings: type, about: str,
         elif get_origin(kind) is tuple:
             kind, count = get_args(kind)[0], len(field.default)
             parser.add_argument(flag, nargs=count, type=kind, metavar=kind.__name__, **how)
+        elif get_origin(kind) is Union:                   # tuple[float, ...] | Literal["auto"]
+            numbers, words = map(get_args, get_args(kind))
+            parser.add_argument(flag, nargs="+", type=one_of(words, numbers[0]), **how)
         elif get_origin(kind) is Literal:
             parser.add_argument(flag, choices=get_args(kind), **how)
         else:
             parser.add_argument(flag, type=kind, metavar=kind.__name__, **how)
     given = [] if in_notebook() else sys.argv[1:]
     parser.set_defaults(**presets(parser.parse_args(given)))
-    return settings(**{name: tuple(value) if isinstance(value, list) else value
-                       for name, value in vars(parser.parse_args(given)).items()})
+    values = vars(parser.parse_args(given))
+    for name, value in values.items():
+        if isinstance(value, list):
+            word = get_origin(types[name]) is Union and any(isinstance(v, str) for v in value)
+            if len(value) != (1 if word else len(getattr(settings, name))):
+                parser.error(f"--{name}: wrong number of values: {value}")
+            values[name] = value[0] if word else tuple(value)
+    return settings(**values)
+
+
+def one_of(words: tuple[str, ...], number: type) -> Callable[[str], object]:
+    """What reads a text as one of some words, or else as a number."""
+    def read(text: str) -> object:
+        return text if text in words else number(text)
+
+    read.__name__ = f"{number.__name__} or {'/'.join(words)}"       # argparse's messages show it
+    return read
 
 
 def comments(settings: type) -> dict[str, str]:

@@ -5,14 +5,13 @@ a street. Takes seconds. Read first: minifast/geometry.py, then minifast/transfo
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from minifast.geometry import compose, dihedral, rotation, symmetric_warp, warp, zoom
 from minifast.transforms import apply, get_transforms
-from results import sheet, show
+from page import sheet, show, start_page
 from sample_data import draw_street, draw_tile
 from settings import read_settings
 
@@ -24,7 +23,7 @@ class Settings:
 
 
 s = read_settings(Settings, __doc__)
-out = Path(s.out)
+out = start_page(s.out)
 
 # %% By hand: turn a picture with one lit pixel by 90 degrees, counter-clockwise
 # Do not ask where a pixel goes; ask for each new one where to look, and none stays empty. Say that

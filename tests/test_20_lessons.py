@@ -1,8 +1,10 @@
 """The lessons' own tools; the lessons themselves are run by CI, and here in their quickest form."""
 
+from base64 import b64decode
 from collections import Counter
 import csv
 from dataclasses import dataclass
+from io import BytesIO, StringIO
 import json
 import os
 from pathlib import Path
@@ -19,7 +21,9 @@ import torch
 LESSONS = Path(__file__).parents[1] / "lessons"
 sys.path.append(str(LESSONS))                       # lessons are scripts, not a package
 
-from results import sheet, show                                         # noqa: E402
+from minifast.lr_finder import LRCurve                                  # noqa: E402
+from page import Page, sheet, show, start_page                          # noqa: E402
+from results import find_rate                                           # noqa: E402
 from sample_data import draw_street, draw_tile, planet, planet_tags     # noqa: E402
 from settings import read_settings                                      # noqa: E402
 
@@ -29,6 +33,7 @@ class Settings:
     data: str = ""                                  # where the pictures are
     sizes: tuple[int, ...] = (128, 256)             # small and big
     lr: float = 1e-2                                # 100% of the rate
+    peaks: tuple[float, ...] | Literal["auto"] = (1e-2, 5e-3)   # two rates
     arch: Literal["big", "small"] = "big"           # the net
     lr_low: float = 1e-5                            # first group
     quick: bool = False                             # in seconds
@@ -62,8 +67,16 @@ def test_a_lesson_may_have_no_presets(monkeypatch):
     assert read_settings(Settings, "A lesson.") == Settings(lr=1)
 
 
+def test_a_flag_takes_some_numbers_or_one_word(monkeypatch):
+    assert settings_of(monkeypatch).peaks == (1e-2, 5e-3)
+    assert settings_of(monkeypatch, "--peaks", "auto").peaks == "auto"
+    assert settings_of(monkeypatch, "--peaks", "1", "2e-3", "--quick").peaks == (1.0, 2e-3)
+
+
 @pytest.mark.parametrize("argv", [["--sise", "1"], ["--lr", "fast"], ["--sizes", "64"],
-                                  ["--arch", "huge"]])
+                                  ["--arch", "huge"], ["--peaks", "1"], ["--peaks", "fast"],
+                                  ["--peaks", "auto", "1"], ["--peaks", "1", "auto"],
+                                  ["--peaks", "auto", "auto"], ["--peaks", "1", "2", "3"]])
 def test_wrong_flags_end_with_a_usage_message(monkeypatch, capsys, argv):
     with pytest.raises(SystemExit):
         settings_of(monkeypatch, *argv)
@@ -175,13 +188,148 @@ def test_show_saves_a_picture_says_where_and_returns_it(tmp_path, capsys):
         assert saved.size == picture.size
 
 
-def run(lesson: str, out: Path, *flags: str) -> str:
+def run(lesson: Path | str, out: Path, *flags: str, ends: int = 0) -> str:
     """What a lesson prints, run as a reader would run it."""
     done = subprocess.run([sys.executable, str(LESSONS / lesson), "--out", str(out), *flags],
                           capture_output=True, text=True, cwd=out.parent,
-                          env={**os.environ, "PYTHONPATH": str(LESSONS.parent)})
-    assert done.returncode == 0, done.stderr
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(
+                              map(str, (LESSONS.parent, LESSONS)))})
+    assert done.returncode == ends, done.stderr
     return done.stdout
+
+
+def pictures_on(page: str) -> list[bytes]:
+    """The PNGs inside a page, in order."""
+    return [b64decode(data) for data in re.findall(r'src="data:image/png;base64,([^"]+)"', page)]
+
+
+LESSON = '''"""Squares & cubes.
+
+Read first: nothing.
+"""
+
+import sys
+from PIL import Image
+from page import save_page, show, start_page
+
+out = start_page(sys.argv[2])
+
+# %% One <cell>
+# With a comment, over
+# two lines.
+print("1 < 4", 9)
+show(Image.new("RGB", (3, 2)), out / "black.png")
+print("after the picture")
+
+
+# %% A cell with a function
+
+def square(n):
+    print("\\r a bar, wiped later", end="")
+    print("the square of", n, "is", n * n)
+
+
+# A comment inside.
+save_page()
+seen = (out / "index.html").read_text()
+
+
+# %% It is called from another cell
+
+square(5)
+assert "still runs" in seen and seen.count('<pre class="printed">') == 2
+assert len(sys.argv) < 4, "one flag too many"
+'''
+
+
+@pytest.fixture
+def lesson(tmp_path) -> Path:
+    """A lesson of three cells."""
+    (tmp_path / "squares.py").write_text(LESSON)
+    return tmp_path / "squares.py"
+
+
+def test_a_page_has_the_cells_what_they_printed_and_their_pictures_in_order(lesson, tmp_path):
+    printed = run(lesson, tmp_path / "out")
+    assert "the square of 5 is 25" in printed and "a bar" in printed
+    page = (tmp_path / "out" / "index.html").read_text()
+    places = [page.index(text) for text in (
+        "<title>Squares &amp; cubes.</title>", "<h1>Squares &amp; cubes.</h1>",
+        "<p>Read first: nothing.</p>", "import sys", "<h2>One &lt;cell&gt;</h2>",
+        "<p>With a comment, over two lines.</p>", "show(Image.new(", ">1 &lt; 4 9</pre>",
+        "data:image/png", "black.png</figcaption>", ">after the picture</pre>",
+        "<h2>A cell with a function</h2>", "# A comment inside.",
+        "<h2>It is called from another cell</h2>", "square(5)\n",
+        ">the square of 5 is 25</pre>", "Finished.")]
+    assert places == sorted(places)
+    assert pictures_on(page) == [(tmp_path / "out" / "black.png").read_bytes()]
+    assert "a bar" not in page.split("<h2>It is called")[1]
+    assert "<script" not in page and "http" not in page
+
+
+def test_a_page_is_found_from_any_folder_and_however_the_lesson_is_named(lesson, tmp_path):
+    run("../" + os.path.relpath(lesson, LESSONS.parent), tmp_path / "out")
+    assert "square of 5 is 25</pre>" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_the_page_of_a_lesson_that_fails_says_so_and_has_what_came_before(lesson, tmp_path):
+    run(lesson, tmp_path / "out", "extra", ends=1)
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "Stopped by AssertionError" in page and "one flag too many" in page
+    assert "the square of 5 is 25" in page
+
+
+def test_a_page_hands_on_what_is_printed(lesson, tmp_path):
+    terminal = StringIO()
+    page = Page(str(lesson), tmp_path / "index.html", terminal)
+    assert page.write("text") == 4 and terminal.getvalue() == "text"
+    assert not page.isatty()
+    terminal.isatty = lambda: True
+    assert page.isatty()
+
+
+def test_in_a_notebook_there_is_no_page(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["ipykernel_launcher.py"])
+    before = sys.stdout
+    assert start_page(str(tmp_path / "out")) == tmp_path / "out"
+    assert sys.stdout is before and not (tmp_path / "out").exists()
+
+
+def test_find_rate_shows_the_suggestion_beside_the_choice_and_returns_either(monkeypatch, tmp_path,
+                                                                             capsys):
+    # flat, and from 1e-4 on one more per decade; so a tenth of that, and 1e-2 / 5
+    losses = [1 + max(0, .08 * t - 3) for t in range(100)]
+    asked = []
+
+    def lr_find(learn: str, num_it: int) -> LRCurve:
+        asked.append((learn, num_it))
+        return LRCurve([10 ** (.08 * t - 7) for t in range(100)], losses, losses)
+
+    monkeypatch.setattr("results.lr_find", lr_find)
+    picture = tmp_path / "lr.png"
+    assert find_rate("net", picture, 1e-3, follow=True, earlier_lr=1e-2) == slice(1e-5, 2e-3)
+    printed = capsys.readouterr().out
+    assert "suggested slice(1e-05, 0.002), the lesson's choice 0.001, taken slice(1e-05" in printed
+    chosen = slice(1e-4, 1e-3)
+    assert find_rate("net", picture, chosen, follow=False, num_it=50) == chosen
+    printed = capsys.readouterr().out
+    assert "the loss is flat, and rises from 0.0001 on" in printed
+    assert "suggested 1e-05, the lesson's choice slice(0.0001, 0.001), taken slice" in printed
+    assert asked == [("net", 100), ("net", 50)]
+    with Image.open(picture) as saved:
+        assert saved.size == (640, 400)
+    losses[:] = [1.0] * 100
+    assert find_rate("net", picture, chosen, follow=True) == chosen
+    assert "suggested none" in capsys.readouterr().out
+
+
+def test_the_learning_rate_lesson_shows_what_it_says(tmp_path):
+    printed = run("learning_rate.py", tmp_path / "rates")
+    assert "as by hand: True" in printed
+    assert "because the loss falls, steepest at" in printed
+    assert "the loss is flat, and rises from" in printed
+    page = (tmp_path / "rates" / "index.html").read_text()
+    assert len(pictures_on(page)) == 5
 
 
 def test_the_transforms_lesson_shows_what_it_says(tmp_path):
@@ -197,7 +345,7 @@ def test_the_transforms_lesson_shows_what_it_says(tmp_path):
 
 
 def test_the_planet_lesson_runs_and_its_table_is_in_results_json(tmp_path):
-    printed = run("planet.py", tmp_path / "planet", "--quick", "--tiles", "60")
+    printed = run("planet.py", tmp_path / "planet", "--quick", "--tiles", "60", "--lr", "auto")
     results = json.loads((tmp_path / "planet" / "results.json").read_text())
     assert [(stage["name"], stage["size"], stage["frozen"]) for stage in results["stages"]] == [
         ("small, frozen", [32, 32], True), ("small, unfrozen", [32, 32], False),
@@ -205,6 +353,10 @@ def test_the_planet_lesson_runs_and_its_table_is_in_results_json(tmp_path):
     for stage in results["stages"]:
         assert f"{stage['metrics']['fbeta(thresh=0.2)']:.6f}" in printed
     assert results["baselines"]["no tag"]["fbeta(thresh=0.2)"] == 0
-    for name in ("batch", "losses", "rates", "metrics"):
-        with Image.open(tmp_path / "planet" / f"{name}.png") as picture:
+    names = ["batch", "lr-1", "lr-2", "lr-3", "lr-4", "losses", "rates", "metrics"]
+    page = (tmp_path / "planet" / "index.html").read_text()
+    for name, data in zip(names, pictures_on(page), strict=True):
+        assert (tmp_path / "planet" / f"{name}.png").read_bytes() == data
+        with Image.open(BytesIO(data)) as picture:
             assert picture.width >= 480
+    assert printed.count("LR range test") == 4 and "small, unfrozen: 32x32 pixels" in page
