@@ -55,7 +55,7 @@ class Settings:
 def presets(given: Settings) -> dict:
     # A body that saw 1,200 tiles has more to learn than ImageNet's: so higher rates, unfrozen.
     own = dict(arch="resnet18", weights="weather", sizes=(64, 128), epochs=4, lr_low=1e-3,
-               lr_div=1.0, lr_its=50)
+               lr_div=1.0, lr_its=75)
     quick = dict(tiles=160, sizes=(32, 64), epochs=1, weather_epochs=1, bs=32, lr_its=35)
     return ({} if given.data else own) | (quick if given.quick else {})
 
@@ -142,9 +142,9 @@ if weights == "weather":
 learn = cnn_learner(data, arch, metrics=[acc_02, f_score], pretrained=weights,
                     precision=s.precision, seed=s.seed)
 stages = []
-# Before each stage a test: which learning rate? With --lr auto, the stage takes what it suggests.
+# Before each stage a test: which learning rate? With --lr auto it takes what that suggests, if any.
 small_lr, big_lr = Settings.lr if s.lr == "auto" else s.lr
-find = partial(find_rate, learn, follow=s.lr == "auto", num_it=s.lr_its)
+find = partial(find_rate, learn, follow=s.lr == "auto", div=s.lr_div, num_it=s.lr_its)
 
 
 # %% Stage 1: train the head; what the body knows stays as it is

@@ -20,7 +20,7 @@ from page import save_page, show
 
 
 def find_rate(learn: Learner, picture: Path, chosen: float | slice, follow: bool,
-              earlier_lr: float | slice | None = None, div: float = 5.0,
+              earlier_lr: float | slice | None = None, div: float = 5,
               num_it: int = 100) -> float | slice:
     """The LR range test: show its curve, and what it suggests beside what the lesson chose.
 
@@ -41,7 +41,7 @@ def find_rate(learn: Learner, picture: Path, chosen: float | slice, follow: bool
 def in_words(lr: float | slice | None) -> str:
     """A rate as one writes it: 0.01, slice(1e-05, 0.002), or none."""
     if isinstance(lr, slice):
-        return f"slice({lr.start:g}, {lr.stop:g})"
+        return f"slice({', '.join(f'{end:g}' for end in (lr.start, lr.stop) if end is not None)})"
     return "none" if lr is None else f"{lr:g}"
 
 

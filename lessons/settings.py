@@ -30,38 +30,44 @@ def read_settings(settings: type, about: str,
     parser = ArgumentParser(description=about.partition("\n")[0])
     types, helps = get_type_hints(settings), comments(settings)
     for field in fields(settings):
-        kind, flag = types[field.name], "--" + field.name.replace("_", "-")
-        how = {"default": field.default, "help": helps.get(field.name, "")}
-        if kind is bool:
-            parser.add_argument(flag, action=BooleanOptionalAction, **how)
-        elif get_origin(kind) is tuple:
-            kind, count = get_args(kind)[0], len(field.default)
-            parser.add_argument(flag, nargs=count, type=kind, metavar=kind.__name__, **how)
-        elif get_origin(kind) is Union:                   # tuple[float, ...] | Literal["auto"]
-            numbers, words = map(get_args, get_args(kind))
-            parser.add_argument(flag, nargs="+", type=one_of(words, numbers[0]), **how)
-        elif get_origin(kind) is Literal:
-            parser.add_argument(flag, choices=get_args(kind), **how)
-        else:
-            parser.add_argument(flag, type=kind, metavar=kind.__name__, **how)
+        parser.add_argument("--" + field.name.replace("_", "-"), default=field.default,
+                            help=helps.get(field.name, ""),
+                            **how_to_read(types[field.name], field.default))
     given = [] if in_notebook() else sys.argv[1:]
     parser.set_defaults(**presets(parser.parse_args(given)))
     values = vars(parser.parse_args(given))
     for name, value in values.items():
         if isinstance(value, list):
-            word = get_origin(types[name]) is Union and any(isinstance(v, str) for v in value)
-            if len(value) != (1 if word else len(getattr(settings, name))):
-                parser.error(f"--{name}: wrong number of values: {value}")
-            values[name] = value[0] if word else tuple(value)
+            words = [entry for entry in value if isinstance(entry, str)]
+            wanted = 1 if words else len(getattr(settings, name))
+            if len(value) != wanted:
+                parser.error(f"--{name} takes {wanted} here, got {len(value)}: {value}")
+            values[name] = words[0] if words else tuple(value)
     return settings(**values)
 
 
-def one_of(words: tuple[str, ...], number: type) -> Callable[[str], object]:
-    """What reads a text as one of some words, or else as a number."""
+def how_to_read(kind: type, default: object) -> dict:
+    """What argparse's add_argument has to know of a flag for a field of that type."""
+    if kind is bool:
+        return {"action": BooleanOptionalAction}
+    if get_origin(kind) is Literal:
+        return {"choices": get_args(kind)}
+    if get_origin(kind) is tuple:
+        kind = get_args(kind)[0]
+        return {"nargs": len(default), "type": kind, "metavar": kind.__name__}
+    if get_origin(kind) is Union:                           # tuple[float, ...] | Literal["auto"]
+        numbers, words = map(get_args, get_args(kind))
+        name = " or ".join([numbers[0].__name__, *words])
+        return {"nargs": "+", "type": one_of(words, numbers[0], name), "metavar": name}
+    return {"type": kind, "metavar": kind.__name__}
+
+
+def one_of(words: tuple[str, ...], number: type, name: str) -> Callable[[str], object]:
+    """What reads a text as one of some words, or else as a number; messages call that `name`."""
     def read(text: str) -> object:
         return text if text in words else number(text)
 
-    read.__name__ = f"{number.__name__} or {'/'.join(words)}"       # argparse's messages show it
+    read.__name__ = name
     return read
 
 
@@ -78,4 +84,4 @@ def comments(settings: type) -> dict[str, str]:
 
 def in_notebook() -> bool:
     """Whether a Jupyter kernel runs the cells (a notebook, an editor); then sys.argv is its own."""
-    return "kernel" in Path(sys.argv[0]).name
+    return "kernel_launcher" in Path(sys.argv[0]).name

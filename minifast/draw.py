@@ -96,7 +96,10 @@ def draw_line(pen: ImageDraw.ImageDraw, pixels: list[tuple[float, float]], colou
 
 def draw_mark(pen: ImageDraw.ImageDraw, at: tuple[float, float], name: str, top: float,
               bottom: float, right: float) -> None:
-    """A ring, and a line through it from top to bottom, named at its top on the side with room."""
+    """A ring around a pixel, of radius 5, and a line through it, named near its top.
+
+    The name is on the right, or, where it would go beyond the column `right`, on the left.
+    """
     x, y = at
     pen.line([(x, top), (x, bottom)], INK)
     pen.ellipse([x - 5, y - 5, x + 5, y + 5], outline=INK, width=2)

@@ -6,10 +6,12 @@ Source: Smith 2015, arXiv 1506.01186; fastai v1, lr_find.
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import chain, count, islice
-from math import inf, isfinite, nan
+from math import inf, isfinite
 
 import numpy
 from PIL import Image
+from torch import nn
+from torch.optim import Optimizer
 
 from minifast import check, draw
 from minifast.groups import group_rates
@@ -19,7 +21,7 @@ from minifast.progress import bar
 from minifast.recorder import smoothed
 from minifast.schedules import exponential
 from minifast.seeds import seeded
-from minifast.training import refuse_single_picture, set_rates, train_batch
+from minifast.training import Loss, refuse_single_picture, set_rates, train_batch
 
 SKIP_START, SKIP_END = 10, 5            # points that v1 does not show: unsteady, and blown up
 
@@ -38,24 +40,25 @@ class LRCurve:
     smoothed: list[float]
 
     def suggest(self, earlier_lr: float | slice | None = None, div: float = 5) -> Suggestion:
-        """What to pass to fit_one_cycle, and why: lr_rule.suggestion, without the first 10 points.
+        """What to pass to fit_one_cycle, and why: lr_rule.suggestion.
 
         earlier_lr, div  after unfreezing: the rate of the training before, and what to divide it by
         """
-        return suggestion(self.rates[SKIP_START:], self.losses[SKIP_START:], earlier_lr, div)
+        return suggestion(self.rates, self.losses, earlier_lr, div)
 
     def plot(self, skip_start: int = SKIP_START, skip_end: int = SKIP_END) -> Image.Image:
-        """The smoothed loss over the rate, on a logarithmic axis, with the suggestion marked.
+        """The loss and the smoothed loss over the rate, on a logarithmic axis.
 
         skip_start, skip_end  how many points to leave out at the two ends, as v1 does
 
-        The losses themselves are drawn as far as they are not above the smoothed ones' maximum: a
+        The marks of suggest() stand on the smoothed loss as `name: rate`, where their rate is
+        shown. Losses above the highest smoothed one that is shown are drawn at its height: a
         blow-up would press all else flat.
         """
         shown = slice(skip_start, max(0, len(self.rates) - skip_end))
         rates, losses, smooth = self.rates[shown], self.losses[shown], self.smoothed[shown]
         most = max(filter(isfinite, smooth), default=inf)
-        losses = [loss if loss <= most else nan for loss in losses]
+        losses = [min(loss, most) for loss in losses]
         marks = {f"{name}: {rate:g}": (rate, float(numpy.interp(rate, rates, smooth)))
                  for name, rate in self.suggest().marks.items()
                  if rates and rates[0] <= rate <= rates[-1]}
@@ -73,12 +76,14 @@ def lr_find(learn: Learner, start_lr: float | slice = 1e-7, end_lr: float | slic
                       loss so far, or NaN
     wd                weight decay; None is the learner's
 
-    Momentum is 0.9. The batches are those that the next epochs would have; there is no validation.
-    It works in any freeze state and leaves no trace, however it ends, in weights, buffers,
-    optimiser, modes, history, random states or on disk: all happens to copies in memory.
+    It goes on from where model and optimiser are, in any freeze state, in train mode, at momentum
+    0.9. The batches are those of the next epochs, and dropout is the next epoch's; no validation.
+    It leaves no trace, however it ends, in weights, buffers, loss function, optimiser, modes,
+    history, random states or on disk: all happens to copies in memory (`copies_of`).
 
-    Raises ValueError where a start_lr is not below its end_lr, num_it is below 1, or a training
-    batch is a single picture. Source: fastai v1, train.lr_find, callbacks/lr_finder.py.
+    Raises ValueError where a start_lr is not below its end_lr, num_it is below 1, a training batch
+    is a single picture, or the model cannot be copied.
+    Source: fastai v1, train.lr_find, callbacks/lr_finder.py.
     """
     starts, ends = (group_rates(lr, len(learn.groups)) for lr in (start_lr, end_lr))
     if any(start >= end for start, end in zip(starts, ends)):
@@ -86,8 +91,7 @@ def lr_find(learn: Learner, start_lr: float | slice = 1e-7, end_lr: float | slic
     check.between("num_it", num_it, 1)
     loader = learn.data.train_dl
     refuse_single_picture(learn.model, loader)
-    # Copied together: alone, the optimiser's copy would train parameters that no model has.
-    model, optimizer, loss_func = deepcopy((learn.model, learn.optimizer, learn.loss_func))
+    model, optimizer, loss_func = copies_of(learn)
     model.train()
     for group in optimizer.param_groups:
         group["weight_decay"] = learn.wd if wd is None else wd
@@ -105,3 +109,15 @@ def lr_find(learn: Learner, start_lr: float | slice = 1e-7, end_lr: float | slic
             if stop_div and not curve.smoothed[-1] <= 4 * best:                 # NaN is not
                 break
     return curve
+
+
+def copies_of(learn: Learner) -> tuple[nn.Module, Optimizer, Loss]:
+    """Model, optimiser and loss function, copied together: alone, the copied optimiser would train
+    parameters that no model has. A plain function is not copied, nor what it refers to.
+
+    Raises ValueError where copy.deepcopy fails, as it does for a model that keeps its last output.
+    """
+    try:
+        return deepcopy((learn.model, learn.optimizer, learn.loss_func))
+    except Exception as error:                              # of any layer, for any reason
+        raise ValueError(f"lr_find needs a model that copy.deepcopy can copy: {error}") from error

@@ -15,7 +15,8 @@ from numpy import ndarray
 from minifast import check
 from minifast.groups import group_rates
 
-FEWEST = 20                             # points; a curve of fewer says nothing
+FEWEST, SHORTEST = 20, 2.0              # batches, decades: what a curve must have to say something
+EDGE = 0.5                              # decades; what happens this near an end began beyond it
 
 
 @dataclass(frozen=True)
@@ -34,68 +35,80 @@ class Suggestion:
 
 def suggestion(rates: list[float], losses: list[float], earlier_lr: float | slice | None = None,
                div: float = 5) -> Suggestion:
-    """The lesson's rule for a curve; all rates it gives are `rounded`.
+    """The lesson's rule for a curve.
 
     rates, losses  (n) one per batch, the rates rising by a constant factor
     earlier_lr     after unfreezing: the rate (of the last layer group) of the training before
     div            what to divide that by; the lesson takes 5 or 10
 
-    The level is the median of the first n // 4 losses. A change is clear where it is more than a
-    tenth of the level, and more than 5 times the median distance of those losses from it.
-    The curve ends where it blows up, see `until_blow_up`, at twice the level.
+    The level and the noise are those of the first n // 4 losses (`flat_start`). The curve ends
+    where it blows up: see `until_blow_up`, with twice the level. How far below the level is its
+    lowest local mean (`way_down`, after that quarter)?
 
-    falls   its lowest local mean (`local_lines`) is clearly below the level: lr is the rate of the
-            steepest local slope, between the last local mean that is less than a tenth of the way
-            down and the lowest. The reason has the other rule beside it, a tenth of the minimum:
-            that of the rate of the lowest local mean
-    rises   else, and its last three losses are on average clearly above the level: lr is a tenth of
-            the elbow, and with earlier_lr slice(elbow / 10, earlier_lr / div), or earlier_lr / div
-            alone where that slice would run downwards
-    no answer: else, and where the elbow is within half a decade of the first rate, or n is below 20
+    falls   by more than a tenth of the level and 4 times the noise: see `falling`, for the rates of
+            the steepest and the lowest point
+    flat    by no more than a tenth of the level or the noise, whichever is greater. Where it also
+            rises, see `rising`, for the rate of its `elbow`, and earlier_lr / div. It rises where
+            it blows up, or the median of its last three losses is above the level by more than a
+            tenth of that and 3 times the noise
 
-    Raises ValueError where earlier_lr is not above 0, or div is below 1. Source: fast.ai 2019,
-    lesson 3; fastai v1 and v2 suggest rates for the first shape only.
+    See `no_answer`, with what to change (start_lr, end_lr, num_it, stop_div, batch size), for all
+    else; and where the curve has fewer than 20 batches, or none after that quarter, or less than
+    two decades of rates; where the lowest point is less than half a decade before the last rate;
+    and where the elbow is less than that after the first.
+
+    Raises ValueError where earlier_lr is not above 0, or div is below 1; TypeError where earlier_lr
+    is no rate. Source: fast.ai 2019, lesson 3; fastai v1 and v2 suggest rates for falls only.
     """
     check.between("div", div, 1)
     right = None if earlier_lr is None else group_rates(earlier_lr, 1)[-1] / div
-    if len(losses) < FEWEST:
-        return no_answer(f"{len(losses)} points are too few; take a higher num_it")
-    start = numpy.array(losses[:len(losses) // 4])
-    level = numpy.median(start)
-    clear = max(level / 10, 5 * numpy.median(abs(start - level)))
+    quarter = len(losses) // 4
+    level, noise = flat_start(numpy.array(losses[:max(1, quarter)]))
     y = until_blow_up(numpy.array(losses), 2 * level)
     x = numpy.log10(rates[:len(y)])
-    if len(y) < FEWEST:
-        return no_answer(f"it blows up after {len(y)} points; take a lower start_lr")
+    if len(y) < max(FEWEST, quarter + 1) or x[-1] - x[0] < SHORTEST:
+        return no_answer(f"it has {len(y)} of {len(losses)} batches before it blows up, too few or "
+                         "too near; take a lower start_lr, a higher num_it, stop_div=False")
     means, slopes = local_lines(x, y)
-    lowest = means.argmin()
+    steepest, lowest = way_down(means, slopes, level, quarter)
     fall = level - means[lowest]
-    if fall > clear:
-        begin = max(numpy.flatnonzero(means[:lowest] > level - fall / 10), default=0)
-        return falling(rates[begin + slopes[begin:lowest + 1].argmin()], rates[lowest])
-    if y[-3:].mean() - level <= clear:
-        return no_answer("the loss neither falls nor rises clearly; take a higher end_lr")
+    if fall > max(level / 10, noise):
+        if fall <= 4 * noise:
+            return no_answer("it is too noisy to tell whether it falls; take a bigger batch size")
+        if x[-1] - x[lowest] < EDGE:
+            return no_answer("it still falls at its end; take a higher end_lr")
+        return falling(rates[steepest], rates[lowest])
+    rise = numpy.median(y[-3:]) - level
+    if len(y) == len(losses) and rise <= max(level / 10, 3 * noise):
+        return no_answer("it neither falls nor rises clearly; take a higher end_lr")
     bend = elbow(x, y)
-    if x[bend] - x[0] < 0.5:
-        return no_answer("the loss rises from the first rates on; take a lower start_lr")
+    if x[bend] - x[0] < EDGE:
+        return no_answer("it rises from the first rates on; take a lower start_lr")
     return rising(rates[bend], right)
 
 
+def flat_start(losses: ndarray) -> tuple[float, float]:
+    """The median of the losses, and their median distance from it. NaN counts as a huge loss."""
+    losses = numpy.nan_to_num(losses, nan=1e300, posinf=1e300)
+    level = numpy.median(losses)
+    return level, numpy.median(abs(losses - level))
+
+
 def until_blow_up(losses: ndarray, most: float) -> ndarray:
-    """The losses up to the first two in a row that are above `most`, those two included.
+    """The losses until three in a row are above `most`; of these three, the first two belong to it.
 
     Each that is above it is replaced by it, a single one too. NaN counts as above.
     """
     above = ~(losses <= most)
-    pairs = numpy.flatnonzero(above[:-1] & above[1:])
-    return numpy.where(above, most, losses)[:pairs[0] + 2 if len(pairs) else None]
+    runs = numpy.flatnonzero(above[:-2] & above[1:-1] & above[2:])
+    return numpy.where(above, most, losses)[:runs[0] + 2 if len(runs) else None]
 
 
 def local_lines(x: ndarray, y: ndarray) -> tuple[ndarray, ndarray]:
-    """For each point, the mean of y near it, and the slope of the line through y near it.
+    """For each point, the mean of y near it, and the slope of the straight line through y near it.
 
     x, y     (n), x evenly spaced and rising
-    returns  (n) means, (n) slopes, of the straight line by least squares
+    returns  (n) plain means, (n) slopes by least squares
 
     Near is what is at most 0.5 away in x (half a decade), and always the next point on each side.
     """
@@ -105,39 +118,70 @@ def local_lines(x: ndarray, y: ndarray) -> tuple[ndarray, ndarray]:
             numpy.array([numpy.polyfit(x[those], y[those], 1)[0] for those in near]))
 
 
+def way_down(means: ndarray, slopes: ndarray, level: float, first: int) -> tuple[int, int]:
+    """The numbers of the points where a curve falls steepest and where it is lowest.
+
+    means, slopes  (n) see local_lines
+    level          where it comes from
+    first          the number of the first point that can be the lowest
+
+    Lowest is that of the lowest mean. Steepest is that of the lowest slope between the lowest point
+    and the last point before it whose mean is less than a tenth of the way down (the first point
+    where none is); these two included. So noise before the fall does not count, nor what comes
+    after it.
+    """
+    lowest = first + means[first:].argmin()
+    high = means[:lowest] > level - (level - means[lowest]) / 10
+    top = max(numpy.flatnonzero(high), default=0)
+    return top + slopes[top:lowest + 1].argmin(), lowest
+
+
 def elbow(x: ndarray, y: ndarray) -> int:
     """The number of the point where a flat y begins to rise along a straight line.
 
-    That is the k, not among the first and the last two, whose c + s max(0, x - x_k), with c and s
-    by least squares, has the smallest sum of squared distances from y.
+    That is the k, up to n - 2, whose c + s max(0, x - x_k), with c and s by least squares, has the
+    smallest sum of squared distances from y (n).
     """
     def misfit(k: int) -> float:
         bent = numpy.stack([numpy.ones_like(x), numpy.maximum(0, x - x[k])], axis=1)    # (n, 2)
         return numpy.square(bent @ numpy.linalg.lstsq(bent, y, rcond=None)[0] - y).sum()
 
-    return min(range(1, len(x) - 2), key=misfit)
+    return min(range(len(x) - 1), key=misfit)
 
 
 def no_answer(why: str) -> Suggestion:
-    """What to say where the curve says nothing."""
+    """No rate and nothing to mark, and as the reason "no clear answer: <why>"."""
     return Suggestion(None, f"no clear answer: {why}")
 
 
-def falling(steepest: float, lowest: float) -> Suggestion:
-    """What to say of a curve that falls, by the rates where it is steepest and where lowest."""
-    lr, tenth = rounded(steepest), rounded(lowest / 10)
+def falling(steep: float, lowest: float) -> Suggestion:
+    """What to say of a curve that falls, by the rates where it is steepest and where lowest.
+
+    lr is `steep`. The other rule, a tenth of the minimum, is beside it: in the reason, "the loss
+    falls, steepest at 0.02; a tenth of the minimum: 0.005", and in the marks, which are "steepest"
+    and "minimum / 10". All of them are `rounded`.
+    """
+    lr, tenth = rounded(steep), rounded(lowest / 10)
     return Suggestion(lr, f"the loss falls, steepest at {lr:g}; a tenth of the minimum: {tenth:g}",
                       {"steepest": lr, "minimum / 10": tenth})
 
 
 def rising(bend: float, right: float | None) -> Suggestion:
-    """What to say of a curve that rises from an elbow on; right: the earlier rate, divided."""
+    """What to say of a curve that is flat and rises from an elbow on.
+
+    bend   the rate at the elbow; it and a tenth of it, `left`, are `rounded`
+    right  the earlier rate, divided; None: there is none
+
+    lr is left, or slice(left, right), or right alone, for all groups, where left is not below it.
+    The reason: "the loss is flat, and rises from 0.0001 on: ten times back is 1e-05", and with
+    right also "; the earlier rate, divided, is 0.002". The marks are "elbow" and "elbow / 10".
+    """
     bend, left = rounded(bend), rounded(bend / 10)
     lr, reason = left, f"the loss is flat, and rises from {bend:g} on: ten times back is {left:g}"
     if right is not None:
         lr = slice(left, right) if left < right else right
         reason += f"; the earlier rate, divided, is {right:g}"
-    return Suggestion(lr, reason, {"elbow": bend})
+    return Suggestion(lr, reason, {"elbow": bend, "elbow / 10": left})
 
 
 def rounded(rate: float) -> float:

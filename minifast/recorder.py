@@ -82,8 +82,8 @@ class Recorder:
                            "valid": self.per_epoch("valid_loss")}, "batch", "loss")
 
     def plot_lr(self) -> Image.Image:
-        """The learning rate of each layer group, on a logarithmic axis, and below it the momentum,
-        per batch."""
+        """The learning rate of each layer group ("group 0", ...) per batch, on a logarithmic axis;
+        below it the momentum, each in a chart of 640 x 280 pixels."""
         batches, count = list(range(len(self.rates))), max(map(len, self.rates), default=0)
         groups = {f"group {g}": (batches, [rates[g] for rates in self.rates]) for g in range(count)}
         size = (640, 280)
@@ -92,7 +92,8 @@ class Recorder:
                          ["", ""], columns=1)
 
     def plot_metrics(self) -> Image.Image:
-        """Each metric on the validation set after each epoch, counted from 1 over all fits."""
+        """Each metric on the validation set after each epoch, counted from 1 over all fits; NaN,
+        which is not drawn, where an epoch does not have it."""
         names = [name for name in (self.epochs[-1] if self.epochs else {}) if name not in COLUMNS]
         numbers = list(range(1, len(self.epochs) + 1))
         return draw.chart({name: (numbers, [row.get(name, nan) for row in self.epochs])

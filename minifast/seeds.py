@@ -27,17 +27,18 @@ def generator_for(*key: int) -> torch.Generator:
 def seeded(*key: int) -> Iterator[None]:
     """Inside, global random numbers follow from the key alone: those of torch (first weights,
     dropout), on the CPU and, where CUDA is in use, on each GPU, of numpy and of Python.
-    Afterwards, also after an error, each random state is as it was before."""
+    Afterwards, also after an error, each random state is as it was before (for torch's that is what
+    torch.random.fork_rng does)."""
     seed, gpus = seed_of(*key), torch.cuda.device_count() if torch.cuda.is_initialized() else 0
     python, numpys = random.getstate(), numpy.random.get_state()
     with torch.random.fork_rng(range(gpus)):
-        random.seed(seed)
-        numpy.random.seed(seed)
-        # Not torch.manual_seed, which would leave a note for a CUDA that is not in use yet.
-        torch.default_generator.manual_seed(seed)
-        if gpus:
-            torch.cuda.manual_seed_all(seed)
         try:
+            random.seed(seed)
+            numpy.random.seed(seed)
+            # Not torch.manual_seed, which would leave a note for a CUDA that is not in use yet.
+            torch.default_generator.manual_seed(seed)
+            if gpus:
+                torch.cuda.manual_seed_all(seed)
             yield
         finally:
             random.setstate(python)

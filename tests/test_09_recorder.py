@@ -119,7 +119,7 @@ def test_plot_metrics_shows_the_metrics_and_nothing_else_epoch_by_epoch(monkeypa
     assert drawn["labels"] == ("epoch", "metric")
 
 
-def test_an_epoch_without_a_metric_leaves_a_gap(monkeypatch):
+def test_an_epoch_without_a_metric_has_nan_there(monkeypatch):
     recorder = full_recorder()
     recorder.epochs.insert(0, {"batch": 1, "train_loss": 2.0, "seconds": 1.0})
     [drawn] = drawn_series(monkeypatch, recorder.plot_metrics)

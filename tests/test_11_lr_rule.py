@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy
 import pytest
 
-from minifast.lr_rule import (Suggestion, elbow, falling, local_lines, no_answer, rising, rounded,
-                              suggestion, until_blow_up)
+from minifast.lr_rule import (Suggestion, elbow, falling, flat_start, local_lines, no_answer,
+                              rising, rounded, suggestion, until_blow_up, way_down)
 
 Curve = Callable[[numpy.ndarray], numpy.ndarray]
 
@@ -56,11 +56,52 @@ def test_a_tenth_of_the_minimum_is_told_beside_it():
     assert "steepest at 0.01" in told.reason and "a tenth of the minimum: 0.01" in told.reason
 
 
-def test_the_steepest_descent_is_not_looked_for_in_the_blow_up_or_before_the_fall():
-    def curve(u):
-        spike = 100 * (abs(u + 6) < .01)                     # falls steeply to its right, at 1e-6
-        return falls_at(-2)(u) + spike + 50 * (u > .5) - 45 * (u > .8)
+@pytest.mark.parametrize("drift", [0, .005])
+def test_the_steepest_descent_is_not_looked_for_before_the_fall(drift):
+    def curve(u):                   # after three spikes it falls steeply, and all the while a bit
+        spikes = 9 * sum(abs(u - at) < .01 for at in (-5.24, -5.08, -4.92))
+        return falls_at(-2)(u) + spikes - drift * (u + 7)
     assert asked(curve).lr == 1e-2
+
+
+def test_the_steepest_descent_is_not_looked_for_in_the_blow_up():
+    assert asked(lambda u: falls_at(-2)(u) + 50 * (u > .3) - 45 * (u > .6)).lr == 1e-2
+
+
+def steepest(means: list[float], slopes: list[float], level: float) -> int:
+    return way_down(numpy.array(means), numpy.array(slopes), level, first=0)[0]
+
+
+def test_steepest_is_the_lowest_slope_on_the_way_down():
+    # a tenth of the way from 3 down to 2 is 2.9: the way begins at number 2, and ends at number 4
+    means = [3, 2.8, 2.905, 2.5, 2, 2.5]
+    assert steepest(means, [-9, -8, -1, -2, 0, -9], level=3) == 3
+    assert steepest(means, [-9, -8, -3, -2, 0, -9], level=3) == 2
+    assert steepest(means, [-9, -8, -3, -2, -4, -9], level=3) == 4
+    # 2.895 is more than a tenth of the way down
+    assert steepest([3, 2.8, 2.895, 2.5, 2, 2.5], [-9, -8, -1, -2, 0, -9], level=3) == 0
+    # nothing before the lowest is high: the way begins at the first point
+    assert steepest(means[1:], [-5, -1, -2, 0, -9], level=4) == 0
+    # the last high point, not the first
+    assert steepest([1, 1, 1, 0], [-9, -9, -1, -2], level=1) == 3
+
+
+def test_the_lowest_point_is_not_looked_for_before_the_first_that_can_be_it():
+    means, slopes = numpy.array([1, 0, 3, 2, 4]), numpy.array([-9, -8, -1, -2, -3])
+    assert way_down(means, slopes, level=5, first=0) == (0, 1)
+    assert way_down(means, slopes, level=5, first=2) == (0, 3)
+    assert way_down(means, slopes, level=3, first=2) == (3, 3)          # from number 2 on
+
+
+def test_a_curve_that_still_falls_at_its_end_gives_no_number():
+    told = asked(lambda u: 1 - .0625 * (u + 7) ** 2 / 8)        # ever steeper
+    assert told.lr is None and "higher end_lr" in told.reason
+    # down at 10^-.3, so lowest (half a decade on) at 10^.2; the end is at 10^.92
+    assert asked(lambda u: 1 - .5 * (u > -.3)).lr is not None
+
+
+def test_low_losses_at_the_start_are_no_fall():
+    assert asked(lambda u: 1 - .5 * (u < -6.5)).lr is None
 
 
 def test_an_earlier_rate_does_not_matter_where_the_curve_still_falls():
@@ -71,6 +112,9 @@ def test_falling_says_which_rates_it_found():
     told = falling(0.0191, 0.0575)
     assert (told.lr, told.marks) == (0.02, {"steepest": 0.02, "minimum / 10": 0.005})
     assert told.reason == "the loss falls, steepest at 0.02; a tenth of the minimum: 0.005"
+    # between .005 and .01 the ratio changes sides at their geometric mean, .00707
+    assert falling(0.02, 0.072).marks["minimum / 10"] == 0.01
+    assert falling(0.02, 0.069).marks["minimum / 10"] == 0.005
 
 
 # A curve that is flat and then rises
@@ -78,7 +122,7 @@ def test_falling_says_which_rates_it_found():
 def test_the_notebooks_curve_after_unfreezing_gives_the_notebooks_slice():
     told = asked(rises_from(-4), earlier_lr=1e-2)
     assert told.lr == slice(1e-5, 2e-3)
-    assert told.marks == {"elbow": 1e-4}
+    assert told.marks == {"elbow": 1e-4, "elbow / 10": 1e-5}
     assert "rises from 0.0001 on" in told.reason and "is 1e-05" in told.reason
     assert "divided, is 0.002" in told.reason
 
@@ -103,9 +147,11 @@ def test_a_slice_never_runs_downwards():
     (rises_from(-4), 1e-4), (rises_from(-2, .45, .3), 1e-2), (shoots_up_from(-1), 1e-1)])
 @pytest.mark.parametrize("num_it, noise, off", [(100, .05, 2), (50, .05, 2), (100, .1, 5)])
 def test_noise_moves_the_elbow_by_a_few_steps_at_most(curve, wanted, num_it, noise, off):
-    elbows = [asked(curve, noise, seed, num_it).marks["elbow"] for seed in range(20)]
+    told = [asked(curve, noise, seed, num_it).marks for seed in range(20)]
+    elbows = [marks["elbow"] for marks in told if marks]
+    assert len(elbows) >= (20 if noise < .1 else 17)                    # else it is too noisy
     assert wanted / off <= min(elbows) <= max(elbows) <= wanted * off
-    assert numpy.median(elbows) == wanted
+    assert wanted / 2 <= numpy.median(elbows) <= wanted * 2
 
 
 def test_a_small_dip_before_the_rise_is_no_fall():
@@ -122,9 +168,11 @@ def test_a_few_bad_losses_at_the_start_do_not_hide_the_rise():
 def test_rising_joins_the_elbow_and_the_earlier_rate():
     assert rising(9.12e-5, None).lr == 1e-5
     assert rising(9.12e-5, 2e-3).lr == slice(1e-5, 2e-3)
+    assert rising(0.072, None).lr == 1e-2 and rising(0.069, None).lr == 5e-3
     assert rising(0.2, 2e-3).lr == 2e-3
     assert rising(0.02, 2e-3).lr == 2e-3                         # equal ends are no slice either
-    assert rising(0.2, 2e-3).marks == {"elbow": 0.2}
+    assert rising(9.12e-5, 3e-3).lr == slice(1e-5, 3e-3)         # what is not measured is exact
+    assert rising(0.2, 2e-3).marks == {"elbow": 0.2, "elbow / 10": 0.02}
     assert "rises from 0.2 on: ten times back is 0.02; the earlier" in rising(0.2, 2e-3).reason
     assert "earlier" not in rising(0.2, None).reason
 
@@ -136,7 +184,8 @@ def test_a_flat_curve_gives_no_number_however_noisy(noise):
     for seed in range(20):
         told = asked(lambda u: 0.45 + 0 * u, noise, seed)
         assert told.lr is None and not told.marks
-        assert "no clear answer" in told.reason and "higher end_lr" in told.reason
+        assert "no clear answer" in told.reason
+        assert "higher end_lr" in told.reason or noise >= .1 and "too noisy" in told.reason
 
 
 def test_a_curve_that_rises_from_the_start_gives_no_number():
@@ -145,16 +194,27 @@ def test_a_curve_that_rises_from_the_start_gives_no_number():
 
 
 def test_few_points_give_no_number():
-    for few in (0, 1, 19):
+    for few in (1, 3, 19):
         told = asked(falls_at(-2), num_it=few)
-        assert told.lr is None and f"{few} points are too few" in told.reason
+        assert told.lr is None and f"it has {few} of {few} batches" in told.reason
     assert asked(falls_at(-2), num_it=20).lr is not None
 
 
+def test_rates_that_are_too_near_to_each_other_give_no_number():
+    for first, answers in ((-.9, False), (-1.1, True)):         # to almost 10^1: 1.9 or 2.1 decades
+        told = asked(lambda u: numpy.where(u > -.2, .5, 1.), num_it=1000, first=first)
+        assert (told.lr is not None) == answers
+
+
 def test_a_curve_that_blows_up_at_once_gives_no_number():
-    # 10 ^ (8 t / 100) is above 2 from t = 4 on; the two that end the curve are 16 and 17
-    told = asked(lambda u: numpy.where(u < -7 + .08 * 15.5, 1.0, 5.0))
-    assert told.lr is None and "blows up after 18 points" in told.reason
+    # .16 decades a point; the first two above twice the level belong to the curve
+    def steps_up_at(t):
+        return lambda u: numpy.where(u < -7 + .16 * (t - .5), 1.0, 5.0)
+    told = asked(steps_up_at(17), num_it=50)
+    assert told.lr is None and "it has 19 of 50 batches before it blows up" in told.reason
+    assert asked(steps_up_at(18), num_it=50).marks["elbow"] == 5e-5     # 10 ^ (.16 * 17 - 7)
+    told = asked(lambda u: numpy.where(u < -7 + .04 * 37.5, 1.0, 5.0), num_it=200)
+    assert told.lr is None and "it has 40 of 200" in told.reason        # in the first quarter
 
 
 def test_losses_that_are_not_finite_end_the_curve_and_nothing_else():
@@ -175,18 +235,75 @@ def test_no_answer_says_why():
 
 # What is clear
 
-@pytest.mark.parametrize("height, clear", [(.09, False), (.12, True)])
+def test_one_bad_loss_at_the_end_is_no_rise():
+    told = asked(lambda u: 0.45 + 3.0 * (u > .9))
+    assert told.lr is None and "neither falls nor rises" in told.reason
+
+
+def test_two_bad_losses_at_the_end_are_a_rise():
+    assert asked(lambda u: 0.45 + 3.0 * (u > .8)).marks["elbow"] == 5.0
+    assert "elbow" in asked(lambda u: 1 + .15 * (u > .8)).marks
+
+
+def test_a_blow_up_is_a_rise_however_noisy_the_losses():
+    def curve(u):                           # .5, 1, 1.5, .5, ...: the noise is half of the level
+        return .5 + .5 * (numpy.arange(len(u)) % 3) + 9 * (u > .5)
+    assert "elbow" in asked(curve).marks
+    assert asked(lambda u: curve(u).clip(max=2)).lr is None
+
+
+def test_of_the_last_three_losses_the_middle_one_counts():
+    # 1.19, 1.19 and 1 or less: the third from the last does not matter
+    assert "elbow" in asked(lambda u: 1 + .19 * (u > .8) - .3 * (abs(u - .76) < .01)).marks
+
+
+def test_the_level_is_the_median_and_the_noise_the_median_distance():
+    assert flat_start(numpy.array([1, 2, 4, 8, 100])) == (4, 3)     # distances 3, 2, 0, 4, 96
+    # distances from 8: 7, 6, 0, and two that are huge
+    assert flat_start(numpy.array([numpy.nan, 1, 2, 8, numpy.inf])) == (8, 7)
+
+
+def test_the_level_is_that_of_the_first_quarter():
+    def curve(early):               # 1.3, and from that point on 1; the quarter is 25 points
+        return lambda u: 1 + .3 * (numpy.arange(len(u)) < early)
+    assert asked(curve(12)).lr is None
+    assert "steepest" in asked(curve(13)).marks
+
+
+def test_an_elbow_must_be_half_a_decade_from_the_first_rate():
+    assert asked(rises_from(-6.6, 1, .2)).lr is None
+    assert asked(rises_from(-6.4, 1, .2)).lr == 5e-8
+
+
+@pytest.mark.parametrize("height, clear", [(.098, False), (.102, True)])
 def test_without_noise_a_change_of_more_than_a_tenth_is_clear(height, clear):
-    step = height / 2                                           # 2 decades to the end at 10
+    step = height / 2.04                                        # decades to the last but one, .84
     assert ("elbow" in asked(rises_from(-1.2, 1, step)).marks) == clear
     assert ("steepest" in asked(lambda u: 1 - height * ((u > -3) & (u < -1))).marks) == clear
 
 
-def test_with_noise_a_change_must_be_five_times_the_median_distance():
+def test_with_noise_a_fall_must_be_four_times_the_median_distance():
     def curve(height: float) -> Curve:                          # losses go .9, 1, 1.1, .9, ...
         return lambda u: .9 + .1 * (numpy.arange(len(u)) % 3) - height * ((u > -3) & (u < -1))
-    assert asked(curve(.48)).lr is None
-    assert "steepest" in asked(curve(.53)).marks
+    for height in (.11, .38):
+        told = asked(curve(height))
+        assert told.lr is None and "too noisy" in told.reason and "bigger batch" in told.reason
+    assert "steepest" in asked(curve(.42)).marks
+
+
+def test_a_dip_within_the_noise_is_flat():
+    def curve(depth: float) -> Curve:                           # .6, 1, 1.4: the noise is .4
+        return lambda u: (.6 + .4 * (numpy.arange(len(u)) % 3) + 9 * (u > .5)
+                          - depth * ((u > -3) & (u < -1)))
+    assert "elbow" in asked(curve(.3)).marks
+    assert "too noisy" in asked(curve(.48)).reason
+
+
+def test_with_noise_a_rise_must_be_three_times_the_median_distance():
+    def curve(height: float) -> Curve:                          # the noise is .1, the last loss .9
+        return lambda u: .9 + .1 * (numpy.arange(len(u)) % 3) + height * (u > .7)
+    assert asked(curve(.28)).lr is None                         # the median of the last three: 1.28
+    assert "elbow" in asked(curve(.33)).marks
 
 
 # The parts
@@ -197,11 +314,12 @@ def test_rounded_to_one_two_or_five():
     assert rounded(9.12e-5) == 1e-4 and rounded(8.3176) == 10.0 and rounded(1) == 1
 
 
-def test_a_blow_up_begins_with_two_losses_in_a_row():
-    losses = numpy.array([1, 1, 5, 1, 3, 3, 9, 1])
-    assert until_blow_up(losses, 2).tolist() == [1, 1, 2, 1, 2, 2]
+def test_a_blow_up_begins_with_three_losses_in_a_row():
+    losses = numpy.array([1, 5, 5, 1, 3, 3, 9, 1])
+    assert until_blow_up(losses, 2).tolist() == [1, 2, 2, 1, 2, 2]
     assert until_blow_up(losses, 9).tolist() == losses.tolist()
-    assert until_blow_up(numpy.array([1, numpy.nan, 1, numpy.inf, numpy.nan]), 2).tolist() == [
+    nan, inf = numpy.nan, numpy.inf
+    assert until_blow_up(numpy.array([1, nan, 1, nan, inf, nan, nan]), 2).tolist() == [
         1, 2, 1, 2, 2]
 
 
@@ -221,5 +339,5 @@ def test_local_lines_by_hand():
 
 def test_the_elbow_is_where_the_line_bends():
     x = numpy.arange(10.)
-    for bend in (1, 4, 7):
+    for bend in (0, 4, 8):
         assert elbow(x, 2 + 3 * (x - bend).clip(0)) == bend

@@ -11,6 +11,7 @@ from pathlib import Path
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Literal
 
 import numpy
@@ -22,8 +23,9 @@ LESSONS = Path(__file__).parents[1] / "lessons"
 sys.path.append(str(LESSONS))                       # lessons are scripts, not a package
 
 from minifast.lr_finder import LRCurve                                  # noqa: E402
+from markup import cell_html                                            # noqa: E402
 from page import Page, sheet, show, start_page                          # noqa: E402
-from results import find_rate                                           # noqa: E402
+from results import find_rate, train_stage                              # noqa: E402
 from sample_data import draw_street, draw_tile, planet, planet_tags     # noqa: E402
 from settings import read_settings                                      # noqa: E402
 
@@ -208,36 +210,49 @@ LESSON = '''"""Squares & cubes.
 Read first: nothing.
 """
 
+import os
 import sys
+from threading import Thread
 from PIL import Image
 from page import save_page, show, start_page
 
 out = start_page(sys.argv[2])
+pages = [(out / "index.html").read_text()]
 
 # %% One <cell>
 # With a comment, over
 # two lines.
 print("1 < 4", 9)
-show(Image.new("RGB", (3, 2)), out / "black.png")
+show(Image.new("RGB", (3, 2)), out / "a & b.png")
+pages.append((out / "index.html").read_text())
 print("after the picture")
 
 
 # %% A cell with a function
 
 def square(n):
-    print("\\r a bar, wiped later", end="")
+    print("a bar", end="\\r")
+    print("another bar \\r           \\r", end="")
     print("the square of", n, "is", n * n)
 
 
 # A comment inside.
+thread = Thread(target=print, args=["from a thread"])
+print(end="")
+thread.start()
+thread.join()
 save_page()
-seen = (out / "index.html").read_text()
+pages.append((out / "index.html").read_text())
+os.chdir("/")
 
 
 # %% It is called from another cell
 
 square(5)
-assert "still runs" in seen and seen.count('<pre class="printed">') == 2
+print("   ")
+assert all("still ran" in page.split("<footer>")[1] for page in pages)
+assert [page.count('<pre class="printed">') for page in pages] == [0, 1, 3]
+assert [page.count("<img") for page in pages] == [0, 1, 1]
 assert len(sys.argv) < 4, "one flag too many"
 '''
 
@@ -245,47 +260,98 @@ assert len(sys.argv) < 4, "one flag too many"
 @pytest.fixture
 def lesson(tmp_path) -> Path:
     """A lesson of three cells."""
-    (tmp_path / "squares.py").write_text(LESSON)
+    (tmp_path / "squares.py").write_text(LESSON, encoding="utf-8-sig")     # a byte-order mark
     return tmp_path / "squares.py"
 
 
 def test_a_page_has_the_cells_what_they_printed_and_their_pictures_in_order(lesson, tmp_path):
     printed = run(lesson, tmp_path / "out")
     assert "the square of 5 is 25" in printed and "a bar" in printed
-    page = (tmp_path / "out" / "index.html").read_text()
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     places = [page.index(text) for text in (
         "<title>Squares &amp; cubes.</title>", "<h1>Squares &amp; cubes.</h1>",
         "<p>Read first: nothing.</p>", "import sys", "<h2>One &lt;cell&gt;</h2>",
         "<p>With a comment, over two lines.</p>", "show(Image.new(", ">1 &lt; 4 9</pre>",
-        "data:image/png", "black.png</figcaption>", ">after the picture</pre>",
-        "<h2>A cell with a function</h2>", "# A comment inside.",
+        "data:image/png", "a &amp; b.png</figcaption>", ">after the picture</pre>",
+        "<h2>A cell with a function</h2>", "# A comment inside.", ">from a thread</pre>",
         "<h2>It is called from another cell</h2>", "square(5)\n",
-        ">the square of 5 is 25</pre>", "Finished.")]
+        ">the square of 5 is 25\n", "when the lesson had ended")]
     assert places == sorted(places)
-    assert pictures_on(page) == [(tmp_path / "out" / "black.png").read_bytes()]
+    assert page.count("Read first") == 1                        # the docstring is not code as well
+    assert pictures_on(page) == [(tmp_path / "out" / "a & b.png").read_bytes()]
     assert "a bar" not in page.split("<h2>It is called")[1]
     assert "<script" not in page and "http" not in page
+    assert 'name="viewport"' in page and "max-width: 100%" in page
+    assert [file.name for file in (tmp_path / "out").iterdir()
+            if file.suffix not in (".html", ".png")] == []      # nothing temporary is left
 
 
 def test_a_page_is_found_from_any_folder_and_however_the_lesson_is_named(lesson, tmp_path):
     run("../" + os.path.relpath(lesson, LESSONS.parent), tmp_path / "out")
-    assert "square of 5 is 25</pre>" in (tmp_path / "out" / "index.html").read_text()
+    assert "square of 5 is 25" in (tmp_path / "out" / "index.html").read_text()
 
 
 def test_the_page_of_a_lesson_that_fails_says_so_and_has_what_came_before(lesson, tmp_path):
-    run(lesson, tmp_path / "out", "extra", ends=1)
+    run(lesson, tmp_path / "out", "<extra>", ends=1)
     page = (tmp_path / "out" / "index.html").read_text()
-    assert "Stopped by AssertionError" in page and "one flag too many" in page
-    assert "the square of 5 is 25" in page
+    assert "stopped by AssertionError" in page and "one flag too many" in page
+    assert "the square of 5 is 25" in page and "&lt;extra&gt;" in page
 
 
 def test_a_page_hands_on_what_is_printed(lesson, tmp_path):
     terminal = StringIO()
     page = Page(str(lesson), tmp_path / "index.html", terminal)
     assert page.write("text") == 4 and terminal.getvalue() == "text"
-    assert not page.isatty()
+    assert not page.isatty() and page.encoding == terminal.encoding
     terminal.isatty = lambda: True
     assert page.isatty()
+
+
+def test_a_printed_file_name_may_hold_bytes_that_are_no_text(lesson, tmp_path):
+    page = Page(str(lesson), tmp_path / "index.html", StringIO())
+    page.write(os.fsdecode(b"caf\xe9.jpg"))
+    page.save()
+    assert "caf" in page.file.read_text()
+
+
+def test_a_page_is_written_whole_or_not_at_all_and_no_lesson_stops_for_it(
+        monkeypatch, lesson, tmp_path, capsys):
+    page = Page(str(lesson), tmp_path / "index.html", StringIO())
+    page.save()
+    before = page.file.read_bytes()
+
+    def full(*args):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("os.replace", full)                     # what write_atomic ends with
+    page.write("more")
+    page.save()
+    assert page.file.read_bytes() == before
+    assert "index.html could not be written: no space left" in capsys.readouterr().err
+    with pytest.raises(OSError, match="no space left"):         # at its start, a lesson does stop
+        page.write_file("")
+
+
+def test_a_cell_without_code_has_no_empty_box():
+    assert cell_html(["# %% Only a title", "# and a comment", "", ""]) == (
+        "<h2>Only a title</h2><p>and a comment</p>")
+
+
+def test_a_stage_brings_the_page_up_to_date(monkeypatch):
+    saved = []
+
+    class Learn:
+        data = SimpleNamespace(train_ds=SimpleNamespace(size=(8, 8)))
+        groups, metrics, frozen_to, summary = [1], [], 0, str
+        recorder = SimpleNamespace(epochs=[])
+
+        def fit_one_cycle(self, epochs, lr, pct_start):
+            self.recorder.epochs.append({"train_loss": 2.0, "valid_loss": 1.0, "seconds": 3.0})
+
+    learn = Learn()
+    monkeypatch.setattr("results.save_page", lambda: saved.append(len(learn.recorder.epochs)))
+    stage = train_stage(learn, "small", 1, 0.1)
+    assert saved == [1] and stage["valid_loss"] == 1.0 and stage["lr"] == [0.1]
 
 
 def test_in_a_notebook_there_is_no_page(monkeypatch, tmp_path):
@@ -318,9 +384,10 @@ def test_find_rate_shows_the_suggestion_beside_the_choice_and_returns_either(mon
     assert asked == [("net", 100), ("net", 50)]
     with Image.open(picture) as saved:
         assert saved.size == (640, 400)
+    assert find_rate("net", picture, 1e-3, True, earlier_lr=1e-2, div=10) == slice(1e-5, 1e-3)
     losses[:] = [1.0] * 100
-    assert find_rate("net", picture, chosen, follow=True) == chosen
-    assert "suggested none" in capsys.readouterr().out
+    assert find_rate("net", picture, slice(1e-2), follow=True) == slice(1e-2)
+    assert "suggested none, the lesson's choice slice(0.01)" in capsys.readouterr().out
 
 
 def test_the_learning_rate_lesson_shows_what_it_says(tmp_path):
@@ -360,3 +427,4 @@ def test_the_planet_lesson_runs_and_its_table_is_in_results_json(tmp_path):
         with Image.open(BytesIO(data)) as picture:
             assert picture.width >= 480
     assert printed.count("LR range test") == 4 and "small, unfrozen: 32x32 pixels" in page
+    assert page.index("<h2>Stage 1") < page.index("small, frozen: 32") < page.index("<h2>Stage 2")
