@@ -16,7 +16,7 @@ from minifast import check
 from minifast.groups import group_rates
 
 FEWEST, SHORTEST = 20, 2.0              # batches, decades: what a curve must have to say something
-EDGE = 0.5                              # decades; what happens this near an end began beyond it
+EDGE = 0.5                              # decades; a minimum this near to the end may go on falling
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ def suggestion(rates: list[float], losses: list[float], earlier_lr: float | slic
 
     See `no_answer`, with what to change (start_lr, end_lr, num_it, stop_div, batch size), for all
     else; and where the curve has fewer than 20 batches, or none after that quarter, or less than
-    two decades of rates; where the lowest point is less than half a decade before the last rate;
-    and where the elbow is less than that after the first.
+    two decades of rates; where the lowest point is less than half a decade before the last; and
+    where the elbow is in the first quarter.
 
     Raises ValueError where earlier_lr is not above 0, or div is below 1; TypeError where earlier_lr
     is no rate. Source: fast.ai 2019, lesson 3; fastai v1 and v2 suggest rates for falls only.
@@ -82,7 +82,7 @@ def suggestion(rates: list[float], losses: list[float], earlier_lr: float | slic
     if len(y) == len(losses) and rise <= max(level / 10, 3 * noise):
         return no_answer("it neither falls nor rises clearly; take a higher end_lr")
     bend = elbow(x, y)
-    if x[bend] - x[0] < EDGE:
+    if bend < quarter:
         return no_answer("it rises from the first rates on; take a lower start_lr")
     return rising(rates[bend], right)
 

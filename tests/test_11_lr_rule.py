@@ -270,9 +270,9 @@ def test_the_level_is_that_of_the_first_quarter():
     assert "steepest" in asked(curve(13)).marks
 
 
-def test_an_elbow_must_be_half_a_decade_from_the_first_rate():
-    assert asked(rises_from(-6.6, 1, .2)).lr is None
-    assert asked(rises_from(-6.4, 1, .2)).lr == 5e-8
+def test_an_elbow_cannot_be_in_the_quarter_that_tells_the_level():
+    assert "first rates" in asked(rises_from(-5.1, 1, .2)).reason       # the quarter ends at 10^-5
+    assert asked(rises_from(-4.9, 1, .2)).lr == 1e-6
 
 
 @pytest.mark.parametrize("height, clear", [(.098, False), (.102, True)])
