@@ -23,6 +23,7 @@ h1, h2, p {{ max-width: 44rem; }}
 pre {{ font: 13px/1.45 ui-monospace, Consolas, monospace; overflow-x: auto; padding: .6rem .8rem; }}
 .code {{ background: #f5f4f0; border-radius: 6px; }}
 .printed {{ border-left: 3px solid #1f77b4; }}
+.prose {{ white-space: pre-wrap; }}
 figure {{ margin: 1rem 0; }}
 img {{ max-width: 100%; height: auto; }}
 figcaption, summary, footer {{ color: #666; font-size: .85rem; }}
@@ -79,12 +80,19 @@ def merged(pieces: list[Piece]) -> list[Piece]:
             for piece in (["".join(group)] if kind is str else group)]
 
 
+def line_html(line: str) -> str:
+    """A printed line. A sentence is wrapped on a narrow screen; a row of a table, whose columns are
+    two spaces apart or more, is not."""
+    return escape(line) if "  " in line or not line.strip() else (
+        f'<span class="prose">{escape(line)}</span>')
+
+
 def piece_html(piece: Piece) -> str:
     """What a cell printed, or a picture with its name."""
     if isinstance(piece, str):
         # What follows a carriage return overwrites the line: of a progress bar nothing is left.
         lines = [line.rstrip("\r").rpartition("\r")[2] for line in piece.split("\n")]
-        text = escape("\n".join(lines).strip("\n"))
+        text = "\n".join(map(line_html, lines)).strip("\n")
         return f'<pre class="printed">{text}</pre>' if text.strip() else ""
     name, png = piece
     return (f'<figure><img alt="{escape(name)}" src="data:image/png;base64,'

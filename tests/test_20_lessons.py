@@ -23,7 +23,7 @@ LESSONS = Path(__file__).parents[1] / "lessons"
 sys.path.append(str(LESSONS))                       # lessons are scripts, not a package
 
 from minifast.lr_finder import LRCurve                                  # noqa: E402
-from markup import cell_html                                            # noqa: E402
+from markup import cell_html, piece_html                                # noqa: E402
 from page import Page, sheet, show, start_page                          # noqa: E402
 from results import find_rate, train_stage                              # noqa: E402
 from sample_data import draw_street, draw_tile, planet, planet_tags     # noqa: E402
@@ -271,11 +271,11 @@ def test_a_page_has_the_cells_what_they_printed_and_their_pictures_in_order(less
     places = [page.index(text) for text in (
         "<title>Squares &amp; cubes.</title>", "<h1>Squares &amp; cubes.</h1>",
         "<p>Read first: nothing.</p>", "import sys", "<h2>One &lt;cell&gt;</h2>",
-        "<p>With a comment, over two lines.</p>", "show(Image.new(", ">1 &lt; 4 9</pre>",
-        "data:image/png", "a &amp; b.png</figcaption>", ">after the picture</pre>",
-        "<h2>A cell with a function</h2>", "# A comment inside.", ">from a thread</pre>",
+        "<p>With a comment, over two lines.</p>", "show(Image.new(", ">1 &lt; 4 9</span></pre>",
+        "data:image/png", "a &amp; b.png</figcaption>", ">after the picture</span></pre>",
+        "<h2>A cell with a function</h2>", "# A comment inside.", ">from a thread</span></pre>",
         "<h2>It is called from another cell</h2>", "square(5)\n",
-        ">the square of 5 is 25\n", "when the lesson had ended")]
+        ">the square of 5 is 25</span>", "when the lesson had ended")]
     assert places == sorted(places)
     assert page.count("Read first") == 1                        # the docstring is not code as well
     assert pictures_on(page) == [(tmp_path / "out" / "a & b.png").read_bytes()]
@@ -330,6 +330,11 @@ def test_a_page_is_written_whole_or_not_at_all_and_no_lesson_stops_for_it(
     assert "index.html could not be written: no space left" in capsys.readouterr().err
     with pytest.raises(OSError, match="no space left"):         # at its start, a lesson does stop
         page.write_file("")
+
+
+def test_sentences_are_wrapped_on_a_narrow_screen_and_tables_are_not():
+    assert piece_html("why & how\nepoch  loss\n") == (
+        '<pre class="printed"><span class="prose">why &amp; how</span>\nepoch  loss</pre>')
 
 
 def test_a_cell_without_code_has_no_empty_box():
