@@ -50,7 +50,7 @@ def suggestion(rates: list[float], losses: list[float], earlier_lr: float | slic
     flat    by no more than a tenth of the level or the noise, whichever is greater. Where it also
             rises, see `rising`, for the rate of its `elbow`, and earlier_lr / div. It rises where
             it blows up, or the median of its last three losses is above the level by more than a
-            tenth of that and 3 times the noise
+            tenth of that and 4 times the noise
 
     See `no_answer`, with what to change (start_lr, end_lr, num_it, stop_div, batch size), for all
     else; and where the curve has fewer than 20 batches, or none after that quarter, or less than
@@ -79,7 +79,7 @@ def suggestion(rates: list[float], losses: list[float], earlier_lr: float | slic
             return no_answer("it still falls at its end; take a higher end_lr")
         return falling(rates[steepest], rates[lowest])
     rise = numpy.median(y[-3:]) - level
-    if len(y) == len(losses) and rise <= max(level / 10, 3 * noise):
+    if len(y) == len(losses) and rise <= max(level / 10, 4 * noise):
         return no_answer("it neither falls nor rises clearly; take a higher end_lr")
     bend = elbow(x, y)
     if bend < quarter:

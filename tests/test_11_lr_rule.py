@@ -299,11 +299,11 @@ def test_a_dip_within_the_noise_is_flat():
     assert "too noisy" in asked(curve(.48)).reason
 
 
-def test_with_noise_a_rise_must_be_three_times_the_median_distance():
+def test_with_noise_a_rise_must_be_four_times_the_median_distance():
     def curve(height: float) -> Curve:                          # the noise is .1, the last loss .9
         return lambda u: .9 + .1 * (numpy.arange(len(u)) % 3) + height * (u > .7)
-    assert asked(curve(.28)).lr is None                         # the median of the last three: 1.28
-    assert "elbow" in asked(curve(.33)).marks
+    assert asked(curve(.38)).lr is None                         # the median of the last three: 1.38
+    assert "elbow" in asked(curve(.43)).marks
 
 
 # The parts
