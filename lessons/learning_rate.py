@@ -1,7 +1,7 @@
 """Which learning rate? Try them all, from far too low to far too high, and look at the loss.
 
 You do the LR range test by hand, check ours against it, and see why its curve looks as it does,
-frozen and unfrozen. Takes half a minute. Read first: minifast/lr_finder.py, minifast/lr_rule.py.
+frozen and unfrozen. Takes half a minute. Read next: minifast/lr_rule.py, minifast/lr_finder.py.
 """
 
 from copy import deepcopy
@@ -42,12 +42,11 @@ first.fit_one_cycle(6, 1e-2)
 body = save_tensors(out / "body.pth", first.model.body.state_dict())
 learn = cnn_learner(data, resnet18, pretrained=body, ps=0, precision="float32", seed=s.seed)
 
-# %% By hand: train on 100 batches, on each at a rate that is a fifth higher than on the last
-# It happens to a copy, so the net stays as it is. That is the whole test.
+# %% By hand: train a copy on 100 batches, on each at a rate a fifth higher than on the one before
 model, losses, rates = deepcopy(learn.model), [], [1e-7 * 1e8 ** (t / 100) for t in range(100)]
 optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), fused=True)
-epochs = map(data.train_dl.batches, count(data.train_dl.epoch))         # one after the other
-for rate, (x, y) in zip(rates, chain.from_iterable(epochs)):
+batches = chain.from_iterable(map(data.train_dl.batches, count(6)))     # after the body's 6 epochs
+for rate, (x, y) in zip(rates, batches):
     optimizer.param_groups[0]["lr"] = rate
     loss = learn.loss_func(model(x), y)
     optimizer.zero_grad()
@@ -56,35 +55,36 @@ for rate, (x, y) in zip(rates, chain.from_iterable(epochs)):
     losses.append(loss.item())
 show(chart({"loss": (rates, losses)}, "learning rate", "loss", log="xy"), out / "by-hand.png")
 
-# %% Ours is one line. Its picture has a running average too, which is smoother but turns later
-curve = lr_find(learn)                      # it stops when the loss is four times the best
+# %% Ours is one line, and stops when the smoothed loss, a running average, is four times its best
+# It turns later than the losses, so what is marked on it is read off those, averaged over half a
+# decade to each side. (Losses above its top are drawn at its top.)
+curve = lr_find(learn)
 print("as by hand:", np.allclose(curve.losses[:60], losses[:60], rtol=1e-3))
 show(curve.plot(), out / "frozen.png")
 
 # %% Why that shape? A valley, w squared, and ten steps of gradient descent from w = 1
-# Small steps get nowhere: there the curve is flat. Good ones descend. Too large ones land higher
-# up on the other side: there the curve shoots up. (A net has valleys of all widths at once.)
-w = np.linspace(-2.5, 2.5, 100)
-paths = {"valley": (w, w ** 2)}
+# Small steps get nowhere: the curve is flat. Good ones descend. Too large ones land higher up on
+# the other side: it shoots up. (A net has valleys of all widths at once.)
+paths = {"valley": (np.linspace(-2.7, 2.7), np.linspace(-2.7, 2.7) ** 2)}
 for lr in (0.02, 0.3, 1.05):                            # each step multiplies w by 1 - 2 lr
     w = (1 - 2 * lr) ** np.arange(11)
     paths[f"lr {lr}"] = w, w ** 2
 show(chart(paths, "w", "loss"), out / "valley.png")
 
-# %% Frozen body: take the rate where it falls steepest, and see what others would have done
+# %% Frozen body: a new head has much to learn. Take the rate at which the loss falls steepest
+# At its lowest, steps already do as much harm as good. See what far other rates would have done.
 found = curve.suggest()
-print(found.lr, "because", found.reason)
-runs, best = {}, found.lr or 0.01           # None where the curve gives no clear answer
+print(found.reason)
+runs, best = {}, found.lr or 0.01                       # None: no clear answer
 for lr in (best / 1000, best * 100, best):
-    tried = deepcopy(learn)
-    tried.fit(3, lr)
-    runs[f"lr {lr:g}"] = range(len(tried.recorder.losses)), tried.recorder.losses
+    print("lr", lr)
+    (trained := deepcopy(learn)).fit(3, lr)
+    runs[f"lr {lr:g}"] = range(len(trained.recorder.losses)), trained.recorder.losses
 show(chart(runs, "batch", "loss", log="y"), out / "too-low-too-high.png")
 
-# %% Unfrozen: what is trained already is flat, then worse. Go back ten times from the elbow
-# That is for the first layers; the head, which came with its own rate, gets a fifth of that.
-tried.unfreeze()
-curve = lr_find(tried)
+# %% Unfrozen: what is trained can hardly gain, and from the elbow on it is damaged
+# First layers, worth keeping: ten times back from there. Head: a fifth of what it just had, `best`.
+trained.unfreeze()
+curve = lr_find(trained)
 show(curve.plot(), out / "unfrozen.png")
-found = curve.suggest(earlier_lr=best, div=5)
-print(found.lr, "because", found.reason)
+print(curve.suggest(earlier_lr=best, div=5).reason)

@@ -26,34 +26,33 @@ pre {{ font: 13px/1.45 ui-monospace, Consolas, monospace; overflow-x: auto; padd
 .prose {{ white-space: pre-wrap; }}
 figure {{ margin: 1rem 0; }}
 img {{ max-width: 100%; height: auto; }}
-figcaption, summary, footer {{ color: #666; font-size: .85rem; }}
-footer {{ border-top: 1px solid #ddd; margin-top: 3rem; padding-top: .5rem; }}
+figcaption, summary, header {{ color: #666; font-size: .85rem; }}
 </style>
 {cells}
-<footer>{foot}</footer>
 </html>
 """
 
 
-def page_html(cells: list[list[str]], pieces: list[list[Piece]], foot: str) -> str:
+def page_html(cells: list[list[str]], pieces: list[list[Piece]], state: str) -> str:
     """The whole page.
 
     cells   the lines of each cell; the first are those above all cells
     pieces  for each cell what it printed and the pictures it showed, in order
-    foot    the last line
+    state   what its first line says: of which command this is, and whether that still runs
     """
     title, head = head_html(cells[0])
     body = "\n".join(text + "".join(map(piece_html, merged(shown)))
                      for text, shown in zip([head, *map(cell_html, cells[1:])], pieces))
-    return HTML.format(title=escape(title), cells=body, foot=escape(foot))
+    return HTML.format(title=escape(title), cells=f"<header>{escape(state)}</header>{body}")
 
 
 def head_html(lines: list[str]) -> tuple[str, str]:
     """The title, and what stands above the first cell: the docstring as text, the rest folded."""
     tree = ast.parse("\n".join(lines))
-    title, _, text = (ast.get_docstring(tree) or "").partition("\n")
-    paragraphs = "".join(f"<p>{escape(part)}</p>" for part in text.strip().split("\n\n"))
-    code = code_html(lines[tree.body[0].end_lineno:])
+    about = ast.get_docstring(tree)
+    title, _, text = (about or "A lesson").partition("\n")
+    paragraphs = "".join(f"<p>{escape(part)}</p>" for part in text.strip().split("\n\n") if part)
+    code = code_html(lines[tree.body[0].end_lineno if about else 0:])
     return title, (f"<h1>{escape(title)}</h1>{paragraphs}"
                    f"<details><summary>Imports and settings</summary>{code}</details>")
 

@@ -115,13 +115,13 @@ class Page:
             print(f"the page {self.file} could not be written: {error}", file=sys.stderr)
 
     def write_file(self, state: str) -> None:
-        """Write the page as it is now, whole or not at all; `state` ends its last line."""
+        """Write the page as it is now, whole or not at all; `state` ends its first line."""
         bounds = [*self.starts, len(self.lines)]
         cells = [self.lines[start:end] for start, end in zip(bounds, bounds[1:])]
-        foot = f"{shlex.join(sys.argv)}. Written {datetime.now():%Y-%m-%d %H:%M:%S}, {state}"
+        now = f"{datetime.now():%Y-%m-%d %H:%M:%S}"
+        page = page_html(cells, self.pieces, f"{shlex.join(sys.argv)}. Written {now}, {state}")
         # A printed file name may hold bytes that are no text.
-        write_atomic(self.file, page_html(cells, self.pieces, foot).encode(
-            errors="backslashreplace"))
+        write_atomic(self.file, page.encode(errors="backslashreplace"))
 
     def end(self) -> None:
         """Bring the file up to date for the last time, when Python ends."""

@@ -23,9 +23,9 @@ def read_settings(settings: type, about: str,
              flag can change the defaults of others, and what was said on the command line wins.
 
     A field of type bool becomes --name / --no-name, a tuple takes as many values as its default
-    has, a Literal one of its choices, a tuple | Literal either of these, int, float and str one
-    value. Exits with a usage message on an unknown flag, a value of the wrong type or a wrong
-    number of values.
+    has, a Literal one of its choices, tuple | Literal (its default is a tuple) either of these,
+    int, float and str one value. Exits with a usage message on an unknown flag, a value of the
+    wrong type or a wrong number of values.
     """
     parser = ArgumentParser(description=about.partition("\n")[0])
     types, helps = get_type_hints(settings), comments(settings)
@@ -37,12 +37,14 @@ def read_settings(settings: type, about: str,
     parser.set_defaults(**presets(parser.parse_args(given)))
     values = vars(parser.parse_args(given))
     for name, value in values.items():
-        if isinstance(value, list):
+        if isinstance(value, list) and get_origin(types[name]) is Union:
             words = [entry for entry in value if isinstance(entry, str)]
             wanted = 1 if words else len(getattr(settings, name))
             if len(value) != wanted:
                 parser.error(f"--{name} takes {wanted} here, got {len(value)}: {value}")
             values[name] = words[0] if words else tuple(value)
+        elif isinstance(value, list):
+            values[name] = tuple(value)
     return settings(**values)
 
 

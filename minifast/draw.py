@@ -123,7 +123,9 @@ def ticks(values: list[float], log: bool) -> list[float]:
     if log:
         first = floor(log10(low))
         return [10.0 ** k for k in range(first, max(ceil(log10(high)), first + 1) + 1)]
-    spread = (high - low) or abs(high) or 1.0
+    spread = high - low
+    if spread <= 1e-9 * max(abs(low), abs(high)):           # one value, but for rounding
+        spread = abs(high) or 1.0
     unit = 10.0 ** floor(log10(spread))
     step = next(unit * part for part in (0.2, 0.5, 1.0, 2.0) if spread / (unit * part) <= 6)
     first = floor(low / step)

@@ -15,7 +15,7 @@ from numpy import ndarray
 from minifast import check
 from minifast.groups import group_rates
 
-FEWEST, SHORTEST = 20, 2.0              # batches, decades: what a curve must have to say something
+FEWEST, SHORTEST = 40, 2.0              # batches, decades: what a curve must have to say something
 EDGE = 0.5                              # decades; a minimum this near to the end may go on falling
 
 
@@ -38,12 +38,13 @@ def suggestion(rates: list[float], losses: list[float], earlier_lr: float | slic
     """The lesson's rule for a curve.
 
     rates, losses  (n) one per batch, the rates rising by a constant factor
-    earlier_lr     after unfreezing: the rate (of the last layer group) of the training before
+    earlier_lr     after unfreezing: the rate (of the last layer group) of the training before; it
+                   matters where the curve rises
     div            what to divide that by; the lesson takes 5 or 10
 
     The level and the noise are those of the first n // 4 losses (`flat_start`). The curve ends
-    where it blows up: see `until_blow_up`, with twice the level. How far below the level is its
-    lowest local mean (`way_down`, after that quarter)?
+    where it blows up: see `until_blow_up`, with as much above the level as the level is, or 6 times
+    the noise. How far below the level is its lowest local mean (`way_down`, after that quarter)?
 
     falls   by more than a tenth of the level and 4 times the noise: see `falling`, for the rates of
             the steepest and the lowest point
@@ -52,10 +53,12 @@ def suggestion(rates: list[float], losses: list[float], earlier_lr: float | slic
             it blows up, or the median of its last three losses is above the level by more than a
             tenth of that and 4 times the noise
 
-    See `no_answer`, with what to change (start_lr, end_lr, num_it, stop_div, batch size), for all
-    else; and where the curve has fewer than 20 batches, or none after that quarter, or less than
-    two decades of rates; where the lowest point is less than half a decade before the last; and
-    where the elbow is in the first quarter.
+    `no_answer`, with a word on what to change, is given to all else, that is to a curve
+    - of fewer than 40 batches or two decades, or that ends in that quarter (start_lr, num_it, ...)
+    - that is neither flat nor clearly falls: too noisy (a bigger batch size)
+    - that falls, and is lowest less than half a decade before its last rate (end_lr)
+    - that is flat and does not rise (end_lr)
+    - that is flat and rises from an elbow in that quarter: from the first rates on (start_lr)
 
     Raises ValueError where earlier_lr is not above 0, or div is below 1; TypeError where earlier_lr
     is no rate. Source: fast.ai 2019, lesson 3; fastai v1 and v2 suggest rates for falls only.
@@ -64,11 +67,11 @@ def suggestion(rates: list[float], losses: list[float], earlier_lr: float | slic
     right = None if earlier_lr is None else group_rates(earlier_lr, 1)[-1] / div
     quarter = len(losses) // 4
     level, noise = flat_start(numpy.array(losses[:max(1, quarter)]))
-    y = until_blow_up(numpy.array(losses), 2 * level)
+    y = until_blow_up(numpy.array(losses), level + max(level, 6 * noise))
     x = numpy.log10(rates[:len(y)])
     if len(y) < max(FEWEST, quarter + 1) or x[-1] - x[0] < SHORTEST:
-        return no_answer(f"it has {len(y)} of {len(losses)} batches before it blows up, too few or "
-                         "too near; take a lower start_lr, a higher num_it, stop_div=False")
+        return no_answer(f"{len(y)} of {len(losses)} batches count, too few or too near; take a "
+                         "lower start_lr, a higher num_it or end_lr, or stop_div=False")
     means, slopes = local_lines(x, y)
     steepest, lowest = way_down(means, slopes, level, quarter)
     fall = level - means[lowest]
@@ -95,7 +98,7 @@ def flat_start(losses: ndarray) -> tuple[float, float]:
 
 
 def until_blow_up(losses: ndarray, most: float) -> ndarray:
-    """The losses until three in a row are above `most`; of these three, the first two belong to it.
+    """The losses until three in a row are above `most`; the first two of these three are kept.
 
     Each that is above it is replaced by it, a single one too. NaN counts as above.
     """
@@ -174,13 +177,15 @@ def rising(bend: float, right: float | None) -> Suggestion:
 
     lr is left, or slice(left, right), or right alone, for all groups, where left is not below it.
     The reason: "the loss is flat, and rises from 0.0001 on: ten times back is 1e-05", and with
-    right also "; the earlier rate, divided, is 0.002". The marks are "elbow" and "elbow / 10".
+    right also "; the earlier rate, divided, is 0.002", where that is alone "and enough for all".
+    The marks are "elbow" and "elbow / 10".
     """
     bend, left = rounded(bend), rounded(bend / 10)
     lr, reason = left, f"the loss is flat, and rises from {bend:g} on: ten times back is {left:g}"
     if right is not None:
         lr = slice(left, right) if left < right else right
         reason += f"; the earlier rate, divided, is {right:g}"
+        reason += " and enough for all" if left >= right else ""
     return Suggestion(lr, reason, {"elbow": bend, "elbow / 10": left})
 
 

@@ -94,7 +94,7 @@ class Recorder:
     def plot_metrics(self) -> Image.Image:
         """Each metric on the validation set after each epoch, counted from 1 over all fits; NaN,
         which is not drawn, where an epoch does not have it."""
-        names = [name for name in (self.epochs[-1] if self.epochs else {}) if name not in COLUMNS]
+        names = dict.fromkeys(name for row in self.epochs for name in row if name not in COLUMNS)
         numbers = list(range(1, len(self.epochs) + 1))
         return draw.chart({name: (numbers, [row.get(name, nan) for row in self.epochs])
                            for name in names}, "epoch", "metric")

@@ -141,6 +141,11 @@ def test_ticks_surround_the_values_and_are_neither_few_nor_many(low, factor, log
     assert marks[0] <= low * (1 + 1e-9) and marks[-1] >= low * factor * (1 - 1e-9)
 
 
+def test_ticks_of_values_that_differ_by_rounding_are_those_of_one_value():
+    assert ticks([0.45, 0.45 + 1e-16], log=False) == ticks([0.45], log=False)
+    assert chart({"flat": ([0, 1], [0.45, 0.45 + 1e-16])}, "", "").size == (640, 400)
+
+
 def test_ticks_of_tiny_values_stay_apart():
     assert ticks([0, 1e-13], log=False) == pytest.approx([0, 2e-14, 4e-14, 6e-14, 8e-14, 1e-13])
 

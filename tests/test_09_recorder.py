@@ -121,10 +121,11 @@ def test_plot_metrics_shows_the_metrics_and_nothing_else_epoch_by_epoch(monkeypa
 
 def test_an_epoch_without_a_metric_has_nan_there(monkeypatch):
     recorder = full_recorder()
-    recorder.epochs.insert(0, {"batch": 1, "train_loss": 2.0, "seconds": 1.0})
+    bare = {"batch": 1, "train_loss": 2.0, "seconds": 1.0}
+    recorder.epochs = [bare, *recorder.epochs, bare]
     [drawn] = drawn_series(monkeypatch, recorder.plot_metrics)
-    (numbers, (first, second)) = drawn["series"]["fbeta"]
-    assert numbers == [1, 2] and math.isnan(first) and second == 0.9
+    numbers, (first, second, third) = drawn["series"]["fbeta"]
+    assert numbers == [1, 2, 3] and math.isnan(first) and second == 0.9 and math.isnan(third)
 
 
 def test_an_empty_history_can_be_drawn_too():

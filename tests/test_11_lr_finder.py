@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from contextlib import nullcontext
 from copy import deepcopy
 from math import inf, isnan, nan
 import random
@@ -14,6 +15,7 @@ from minifast.databunch import DataBunch
 from minifast.dataset import Categories
 from minifast.learner import Learner
 from minifast.lr_finder import LRCurve, lr_find
+from minifast.recorder import smoothed
 from minifast.training import train_batch
 
 CPU = torch.device("cpu")
@@ -216,15 +218,17 @@ def everything(learn: Learner) -> dict:
                                      for group in learn.optimizer.param_groups]),
         "history": str(vars(learn.recorder)),
         "epochs seen": learn.data.train_dl.epoch,
-        "random states": str((random.getstate(), numpy.random.get_state()[1].tolist(),
-                              torch.get_rng_state().tolist())),
+        "Python's random state": random.getstate(),
+        "numpy's random state": [part.tolist() if isinstance(part, numpy.ndarray) else part
+                                 for part in numpy.random.get_state()],
+        "torch's random state": [torch.get_rng_state()],
     }
 
 
 def differences(one: dict, other: dict) -> list[str]:
     """What differs, bit for bit, by name."""
     def same(a, b) -> bool:
-        if not isinstance(a, list):
+        if not (isinstance(a, list) and a and isinstance(a[0], Tensor)):
             return a == b
         return len(a) == len(b) and all(torch.equal(x, y) or (x != x).all() and (y != y).all()
                                         for x, y in zip(a, b))
@@ -273,16 +277,34 @@ def test_the_look_at_everything_would_notice_training():
     learn.fit(1, 1e-2)
     random.random(), numpy.random.random(), torch.rand(1)
     learn.model.eval()
-    assert set(differences(before, everything(learn))) == set(before) - {"the very parameters"}
+    learn.model[0][0].weight = nn.Parameter(learn.model[0][0].weight.detach())
+    assert set(differences(before, everything(learn))) == set(before)
 
 
-def test_training_goes_on_as_if_there_had_been_no_test():
+@pytest.mark.parametrize("draw, name", [
+    (random.random, "Python's"), (numpy.random.random, "numpy's"),
+    (lambda: torch.rand(1), "torch's")])
+def test_the_look_at_everything_would_notice_each_random_number(draw, name):
+    learn = learner()
+    before = everything(learn)
+    draw()
+    assert differences(before, everything(learn)) == [f"{name} random state"]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_training_goes_on_as_if_there_had_been_no_test(ending):
+    error, knobs = ENDINGS[ending]
     ends = []
     for looked in (False, True):
-        learn = learner(dropout=0.5)
+        dataset = Points(20)
+        learn = learner(dataset, dropout=0.5)
         learn.fit_one_cycle(1, 1e-2)
+        learn.freeze()
         if looked:
-            lr_find(learn, num_it=12)
+            dataset.error, dataset.broken = error, -1 if error is None else 7
+            with pytest.raises(type(error)) if error else nullcontext():
+                lr_find(learn, num_it=12, **knobs)
+            dataset.broken = -1
         learn.fit_one_cycle(2, 1e-2)
         ends.append(([value.clone() for value in learn.model.state_dict().values()],
                      learn.recorder.losses))
@@ -353,6 +375,11 @@ def curve_of(losses: list[float], num_it: int = 100) -> LRCurve:
     return LRCurve([1e-7 * 1e8 ** (t / num_it) for t in range(len(losses))], losses, losses)
 
 
+def smoothed_curve_of(losses: list[float]) -> LRCurve:
+    """With the smoothed losses that lr_find has, not all equal even where the losses are."""
+    return LRCurve(curve_of(losses).rates, losses, smoothed(losses))
+
+
 def elbow_curve(bend: float = 1e-4) -> LRCurve:
     """The notebook's after unfreezing: .09 up to the bend, then .0235 more per decade."""
     return curve_of([.09 + .0235 * max(0, .08 * t - 7 - numpy.log10(bend)) for t in range(100)])
@@ -409,7 +436,7 @@ def test_plot_marks_the_suggestion_on_the_smoothed_curve(monkeypatch):
 
 
 def test_plot_marks_nothing_that_is_not_shown(monkeypatch):
-    assert drawn(monkeypatch, curve_of([.09] * 100))["marks"] == {}
+    assert drawn(monkeypatch, smoothed_curve_of([.09] * 100))["marks"] == {}
     assert drawn(monkeypatch, elbow_curve(1e-4), skip_start=40)["marks"] == {}   # from 1.6e-4 on
     assert drawn(monkeypatch, elbow_curve(1e-3), skip_end=63)["marks"] == {}     # to 7.6e-5
 
@@ -425,6 +452,11 @@ def test_a_blow_up_does_not_press_the_rest_of_the_picture_flat(monkeypatch):
 
 
 @pytest.mark.parametrize("losses", [[1.0], [nan], [1.0] * 15, [1.0] * 16, [nan] * 40,
-                                    [1.0] * 40 + [inf] * 3 + [nan] * 30])
+                                    [1.0] * 40 + [inf] * 3 + [nan] * 30, [.45] * 100])
 def test_any_curve_can_be_drawn(losses):
-    assert curve_of(losses).plot().size == (640, 400)
+    assert curve_of(losses).plot().size == smoothed_curve_of(losses).plot().size == (640, 400)
+
+
+def test_nothing_need_be_left_out(monkeypatch):
+    shown = drawn(monkeypatch, elbow_curve(), skip_start=0, skip_end=0)
+    assert shown["series"]["smoothed"][0] == elbow_curve().rates

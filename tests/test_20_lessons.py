@@ -23,7 +23,7 @@ LESSONS = Path(__file__).parents[1] / "lessons"
 sys.path.append(str(LESSONS))                       # lessons are scripts, not a package
 
 from minifast.lr_finder import LRCurve                                  # noqa: E402
-from markup import cell_html, piece_html                                # noqa: E402
+from markup import cell_html, head_html, piece_html                     # noqa: E402
 from page import Page, sheet, show, start_page                          # noqa: E402
 from results import find_rate, train_stage                              # noqa: E402
 from sample_data import draw_street, draw_tile, planet, planet_tags     # noqa: E402
@@ -37,6 +37,7 @@ class Settings:
     lr: float = 1e-2                                # 100% of the rate
     peaks: tuple[float, ...] | Literal["auto"] = (1e-2, 5e-3)   # two rates
     arch: Literal["big", "small"] = "big"           # the net
+    names: tuple[str, ...] = ("a", "b")             # of two things
     lr_low: float = 1e-5                            # first group
     quick: bool = False                             # in seconds
 
@@ -73,6 +74,7 @@ def test_a_flag_takes_some_numbers_or_one_word(monkeypatch):
     assert settings_of(monkeypatch).peaks == (1e-2, 5e-3)
     assert settings_of(monkeypatch, "--peaks", "auto").peaks == "auto"
     assert settings_of(monkeypatch, "--peaks", "1", "2e-3", "--quick").peaks == (1.0, 2e-3)
+    assert settings_of(monkeypatch, "--names", "x", "y").names == ("x", "y")
 
 
 @pytest.mark.parametrize("argv", [["--sise", "1"], ["--lr", "fast"], ["--sizes", "64"],
@@ -250,7 +252,7 @@ os.chdir("/")
 
 square(5)
 print("   ")
-assert all("still ran" in page.split("<footer>")[1] for page in pages)
+assert all("still ran" in page.split("header>")[1] for page in pages)
 assert [page.count('<pre class="printed">') for page in pages] == [0, 1, 3]
 assert [page.count("<img") for page in pages] == [0, 1, 1]
 assert len(sys.argv) < 4, "one flag too many"
@@ -269,13 +271,14 @@ def test_a_page_has_the_cells_what_they_printed_and_their_pictures_in_order(less
     assert "the square of 5 is 25" in printed and "a bar" in printed
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     places = [page.index(text) for text in (
-        "<title>Squares &amp; cubes.</title>", "<h1>Squares &amp; cubes.</h1>",
+        "<title>Squares &amp; cubes.</title>", "when the lesson had ended",
+        "<h1>Squares &amp; cubes.</h1>",
         "<p>Read first: nothing.</p>", "import sys", "<h2>One &lt;cell&gt;</h2>",
         "<p>With a comment, over two lines.</p>", "show(Image.new(", ">1 &lt; 4 9</span></pre>",
         "data:image/png", "a &amp; b.png</figcaption>", ">after the picture</span></pre>",
         "<h2>A cell with a function</h2>", "# A comment inside.", ">from a thread</span></pre>",
         "<h2>It is called from another cell</h2>", "square(5)\n",
-        ">the square of 5 is 25</span>", "when the lesson had ended")]
+        ">the square of 5 is 25</span>")]
     assert places == sorted(places)
     assert page.count("Read first") == 1                        # the docstring is not code as well
     assert pictures_on(page) == [(tmp_path / "out" / "a & b.png").read_bytes()]
@@ -337,6 +340,12 @@ def test_sentences_are_wrapped_on_a_narrow_screen_and_tables_are_not():
         '<pre class="printed"><span class="prose">why &amp; how</span>\nepoch  loss</pre>')
 
 
+def test_above_the_first_cell_a_docstring_is_text_and_anything_else_is_code():
+    title, head = head_html(['"""One."""', "", "import os"])
+    assert title == "One." and "<p>" not in head and "import os" in head and '"""' not in head
+    assert "import os" in head_html(["import os"])[1]
+
+
 def test_a_cell_without_code_has_no_empty_box():
     assert cell_html(["# %% Only a title", "# and a comment", "", ""]) == (
         "<h2>Only a title</h2><p>and a comment</p>")
@@ -382,11 +391,13 @@ def test_find_rate_shows_the_suggestion_beside_the_choice_and_returns_either(mon
     printed = capsys.readouterr().out
     assert "suggested slice(1e-05, 0.002), the lesson's choice 0.001, taken slice(1e-05" in printed
     chosen = slice(1e-4, 1e-3)
+    assert find_rate("net", picture, chosen, follow=True, earlier_lr=1e-2) == slice(1e-5, 2e-3)
+    asked.clear(), capsys.readouterr()
     assert find_rate("net", picture, chosen, follow=False, num_it=50) == chosen
     printed = capsys.readouterr().out
     assert "the loss is flat, and rises from 0.0001 on" in printed
     assert "suggested 1e-05, the lesson's choice slice(0.0001, 0.001), taken slice" in printed
-    assert asked == [("net", 100), ("net", 50)]
+    assert asked == [("net", 50)]
     with Image.open(picture) as saved:
         assert saved.size == (640, 400)
     assert find_rate("net", picture, 1e-3, True, earlier_lr=1e-2, div=10) == slice(1e-5, 1e-3)
@@ -398,7 +409,7 @@ def test_find_rate_shows_the_suggestion_beside_the_choice_and_returns_either(mon
 def test_the_learning_rate_lesson_shows_what_it_says(tmp_path):
     printed = run("learning_rate.py", tmp_path / "rates")
     assert "as by hand: True" in printed
-    assert "because the loss falls, steepest at" in printed
+    assert "the loss falls, steepest at" in printed
     assert "the loss is flat, and rises from" in printed
     page = (tmp_path / "rates" / "index.html").read_text()
     assert len(pictures_on(page)) == 5
