@@ -200,13 +200,14 @@ def test_a_curve_that_rises_from_the_start_gives_no_number():
     assert told.lr is None and "lower start_lr" in told.reason
 
 
-def test_batches_of_unlike_difficulty_are_no_blow_up():
-    # every tenth loss and the two after it are three times the others, from the start on
+@pytest.mark.parametrize("hard, elbow_from, elbow_to", [(2.75, .1, 5), (2.85, 1e-4, 1e-3)])
+def test_three_hard_batches_are_a_blow_up_only_beyond_six_times_the_noise(hard, elbow_from,
+                                                                          elbow_to):
+    # losses go .7, 1, 1.3, .7, ...: the level is 1, the noise .3, and 1 + 6 (.3) is 2.8
     def curve(u):
-        hard = numpy.arange(len(u)) % 10 < 3
-        return numpy.where(hard, 2.1, .7 + .3 * (numpy.arange(len(u)) % 2)) + 9 * (u > .3)
-    told = asked(curve)
-    assert told.marks == {} or told.marks["elbow"] >= 1
+        i = numpy.arange(len(u))                        # three hard ones at about 10^-3.7
+        return numpy.where(abs(i - 41) < 2, hard, .7 + .3 * (i % 3)) + 9 * (u > .3)
+    assert elbow_from <= asked(curve).marks["elbow"] <= elbow_to
 
 
 def test_few_points_give_no_number():
