@@ -7,8 +7,7 @@
     5 test set    which without a label?       add_test_folder                       (optional)
     6 loaders     how many at once, where?     databunch
 
-Each step returns a new list and leaves the old one as it was, so one labelled list serves for
-small pictures and then for bigger ones.
+Each step returns a new list and changes none: one labelled list serves for small and big pictures.
 """
 
 from collections.abc import Callable, Sequence
@@ -143,11 +142,9 @@ class ImageList:
         """How pictures get to one size, and what is then done to batches of them.
 
         tfms     a callable (x, y, rng) -> (x, y) for batches of training, x (n, 3, h, w) floats
-                 0..1, rng a generator on the CPU; or a pair of such callables or None, for training
-                 and for validation
+                 0..1, rng a generator on the CPU; or a pair of such or None, the second to validate
         size     rows and columns; one number means a square; None leaves each file's size
-        method   "crop", "pad" or "squish" (images.resize); None: squish for a tuple or list, else
-                 crop
+        method   "crop", "pad", "squish" (images.resize); None: squish for a tuple/list, else crop
         reduced  allow JPEGs to be decoded at a reduced scale (images.open_image)
 
         Raises ValueError on a bad size or method, TypeError on bad tfms.

@@ -35,8 +35,7 @@ class DataBunch:
         """Loaders over any two data sets with items (picture, target), and maybe a third.
 
         target       kind of target; None takes that of train_ds, if it has one
-        tfms         (x, y, rng) -> (x, y) for batches of training; or a pair, for training and for
-                     validation and test
+        tfms         (x, y, rng) -> (x, y) for training; or a pair, also for validation and test
         bs, val_bs   batch sizes; val_bs None is bs
         num_workers, device   None: what suits this machine
         seed         of shuffling, cuts and transforms

@@ -54,8 +54,7 @@ def fork_context() -> str | None:
     """The way to start loader workers: "fork" on Linux, None (no workers) elsewhere.
 
     Lessons are cells without a main guard, so a worker that imports the script again (spawn,
-    forkserver, the default of Python 3.14) would run the lesson again. macOS offers fork, but its
-    system libraries crash in the child.
+    forkserver, the default of Python 3.14) would run the lesson again. On macOS, forks can crash.
     """
     return "fork" if sys.platform == "linux" else None
 

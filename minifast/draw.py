@@ -96,10 +96,8 @@ def draw_line(pen: ImageDraw.ImageDraw, pixels: list[tuple[float, float]], colou
 
 def draw_mark(pen: ImageDraw.ImageDraw, at: tuple[float, float], name: str, top: float,
               bottom: float, right: float) -> None:
-    """A ring around a pixel, of radius 5, and a line through it, named near its top.
-
-    The name is on the right, or, where it would go beyond the column `right`, on the left.
-    """
+    """A ring around a pixel, of radius 5, and a line through it, named near its top: on the right,
+    or, where the name would go beyond the column `right`, on the left."""
     x, y = at
     pen.line([(x, top), (x, bottom)], INK)
     pen.ellipse([x - 5, y - 5, x + 5, y + 5], outline=INK, width=2)
@@ -123,9 +121,8 @@ def ticks(values: list[float], log: bool) -> list[float]:
     if log:
         first = floor(log10(low))
         return [10.0 ** k for k in range(first, max(ceil(log10(high)), first + 1) + 1)]
-    spread = high - low
-    if spread <= 1e-9 * max(abs(low), abs(high)):           # one value, but for rounding
-        spread = abs(high) or 1.0
+    # Values that differ by rounding alone are one value.
+    spread = high - low if high - low > 1e-9 * abs(high) else abs(high) or 1.0
     unit = 10.0 ** floor(log10(spread))
     step = next(unit * part for part in (0.2, 0.5, 1.0, 2.0) if spread / (unit * part) <= 6)
     first = floor(low / step)

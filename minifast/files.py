@@ -19,8 +19,7 @@ DIGEST_BYTES = 32
 def write_atomic(path: Path | str, content: bytes) -> Path:
     """Write bytes to `path` so that a reader sees the old file or the new one, never a half.
 
-    The folder is made if needed. A full disk or a read-only folder raises OSError, and the old
-    file stays as it was.
+    The folder is made if needed. Where disk or folder refuse, OSError, and the old file stays.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

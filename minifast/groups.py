@@ -119,8 +119,7 @@ def group_rates(lr: float | slice, groups: int) -> list[float]:
     slice(1e-5, 1e-3)  from the first to the last group in equal ratios: 1e-5, 1e-4, 1e-3
 
     The last group always has the last rate, also where it is the only one.
-    Raises ValueError on rates that are not above 0 or infinite, TypeError on anything but a number
-    or a slice of one or two.
+    Raises ValueError on a rate that is infinite or not above 0, TypeError on what is none of these.
     Source: fastai v1, basic_train.lr_range.
     """
     if isinstance(lr, slice) and lr.stop is not None and lr.step is None:

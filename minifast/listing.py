@@ -57,8 +57,7 @@ def read_column(file: Path, column: int | str) -> list[str]:
 def picture_files(folder: Path) -> tuple[Path, ...]:
     """All pictures in a folder and below, sorted; hidden files and folders (.name) are passed over.
 
-    A picture is a file whose suffix says so. Raises ValueError where the folder is missing or
-    holds none.
+    A picture is a file whose suffix says so. Raises ValueError where there is no folder, or none.
     """
     check.exists("folder", folder, "check the path")
     files = [file for file in folder.rglob("*")

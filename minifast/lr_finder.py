@@ -23,8 +23,6 @@ from minifast.schedules import exponential
 from minifast.seeds import seeded
 from minifast.training import Loss, refuse_single_picture, set_rates, train_batch
 
-SKIP_START, SKIP_END = 10, 5            # points that v1 does not show: unsteady, and blown up
-
 
 @dataclass
 class LRCurve:
@@ -46,14 +44,13 @@ class LRCurve:
         """
         return suggestion(self.rates, self.losses, earlier_lr, div)
 
-    def plot(self, skip_start: int = SKIP_START, skip_end: int = SKIP_END) -> Image.Image:
+    def plot(self, skip_start: int = 10, skip_end: int = 5) -> Image.Image:
         """The loss and the smoothed loss over the rate, on a logarithmic axis.
 
-        skip_start, skip_end  how many points to leave out at the two ends, as v1 does
+        skip_start, skip_end  how many points to leave out: unsteady or blown up; v1's numbers
 
-        The marks of suggest() stand on the smoothed loss as `name: rate`, where their rate is
-        shown. Losses above the highest smoothed one that is shown are drawn at its height: a
-        blow-up would press all else flat.
+        The marks of suggest() stand on the smoothed loss as `name: rate`, where that is shown.
+        Losses above all smoothed ones shown are drawn at their height, or all else would be flat.
         """
         shown = slice(skip_start, max(0, len(self.rates) - skip_end))
         rates, losses, smooth = self.rates[shown], self.losses[shown], self.smoothed[shown]
@@ -72,8 +69,7 @@ def lr_find(learn: Learner, start_lr: float | slice = 1e-7, end_lr: float | slic
 
     start_lr, end_lr  numbers or slices, as in groups.group_rates: each layer group goes from its
                       own first rate to its own last one
-    stop_div          stop after the batch whose smoothed loss is above 4 times the lowest smoothed
-                      loss so far, or NaN
+    stop_div          stop after a batch whose smoothed loss is NaN or above 4 times its lowest yet
     wd                weight decay; None is the learner's
 
     It goes on from where model and optimiser are, in any freeze state, in train mode, at momentum
@@ -113,10 +109,8 @@ def lr_find(learn: Learner, start_lr: float | slice = 1e-7, end_lr: float | slic
 
 def copies_of(learn: Learner) -> tuple[nn.Module, Optimizer, Loss]:
     """Model, optimiser and loss function, copied together: alone, the copied optimiser would train
-    parameters that no model has. A plain function is not copied, nor what it refers to.
-
-    Raises ValueError where copy.deepcopy fails, as it does for a model that keeps its last output.
-    """
+    parameters that no model has. Plain functions, and what they refer to, stay the same ones.
+    Raises ValueError where copy.deepcopy fails, as for a model that keeps its last output."""
     try:
         return deepcopy((learn.model, learn.optimizer, learn.loss_func))
     except Exception as error:                              # of any layer, for any reason

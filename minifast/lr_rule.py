@@ -15,9 +15,6 @@ from numpy import ndarray
 from minifast import check
 from minifast.groups import group_rates
 
-FEWEST, SHORTEST = 40, 2.0              # batches, decades: what a curve must have to say something
-EDGE = 0.5                              # decades; a minimum this near to the end may go on falling
-
 
 @dataclass(frozen=True)
 class Suggestion:
@@ -38,8 +35,7 @@ def suggestion(rates: list[float], losses: list[float], earlier_lr: float | slic
     """The lesson's rule for a curve.
 
     rates, losses  (n) one per batch, the rates rising by a constant factor
-    earlier_lr     after unfreezing: the rate (of the last layer group) of the training before; it
-                   matters where the curve rises
+    earlier_lr     after unfreezing: the last group's rate before; it matters where the curve rises
     div            what to divide that by; the lesson takes 5 or 10
 
     The level and the noise are those of the first n // 4 losses (`flat_start`). The curve ends
@@ -56,8 +52,7 @@ def suggestion(rates: list[float], losses: list[float], earlier_lr: float | slic
     `no_answer`, with a word on what to change, is given to all else, that is to a curve
     - of fewer than 40 batches or two decades, or that ends in that quarter (start_lr, num_it, ...)
     - that is neither flat nor clearly falls: too noisy (a bigger batch size)
-    - that falls, and is lowest less than half a decade before its last rate (end_lr)
-    - that is flat and does not rise (end_lr)
+    - that falls and is lowest in its last half decade, or is flat and does not rise (end_lr)
     - that is flat and rises from an elbow in that quarter: from the first rates on (start_lr)
 
     Raises ValueError where earlier_lr is not above 0, or div is below 1; TypeError where earlier_lr
@@ -69,7 +64,7 @@ def suggestion(rates: list[float], losses: list[float], earlier_lr: float | slic
     level, noise = flat_start(numpy.array(losses[:max(1, quarter)]))
     y = until_blow_up(numpy.array(losses), level + max(level, 6 * noise))
     x = numpy.log10(rates[:len(y)])
-    if len(y) < max(FEWEST, quarter + 1) or x[-1] - x[0] < SHORTEST:
+    if len(y) < max(40, quarter + 1) or x[-1] - x[0] < 2:
         return no_answer(f"{len(y)} of {len(losses)} batches count, too few or too near; take a "
                          "lower start_lr, a higher num_it or end_lr, or stop_div=False")
     means, slopes = local_lines(x, y)
@@ -78,11 +73,11 @@ def suggestion(rates: list[float], losses: list[float], earlier_lr: float | slic
     if fall > max(level / 10, noise):
         if fall <= 4 * noise:
             return no_answer("it is too noisy to tell whether it falls; take a bigger batch size")
-        if x[-1] - x[lowest] < EDGE:
+        if x[-1] - x[lowest] < 0.5:                     # it might have gone on falling
             return no_answer("it still falls at its end; take a higher end_lr")
         return falling(rates[steepest], rates[lowest])
-    rise = numpy.median(y[-3:]) - level
-    if len(y) == len(losses) and rise <= max(level / 10, 4 * noise):
+    clear = level + max(level / 10, 4 * noise)
+    if len(y) == len(losses) and numpy.median(y[-3:]) <= clear:
         return no_answer("it neither falls nor rises clearly; take a higher end_lr")
     bend = elbow(x, y)
     if bend < quarter:
@@ -99,9 +94,7 @@ def flat_start(losses: ndarray) -> tuple[float, float]:
 
 def until_blow_up(losses: ndarray, most: float) -> ndarray:
     """The losses until three in a row are above `most`; the first two of these three are kept.
-
-    Each that is above it is replaced by it, a single one too. NaN counts as above.
-    """
+    Each that is above it is replaced by it, a single one too. NaN counts as above."""
     above = ~(losses <= most)
     runs = numpy.flatnonzero(above[:-2] & above[1:-1] & above[2:])
     return numpy.where(above, most, losses)[:runs[0] + 2 if len(runs) else None]
@@ -126,12 +119,10 @@ def way_down(means: ndarray, slopes: ndarray, level: float, first: int) -> tuple
 
     means, slopes  (n) see local_lines
     level          where it comes from
-    first          the number of the first point that can be the lowest
+    first          the number of the first point that can be the lowest, by its mean
 
-    Lowest is that of the lowest mean. Steepest is that of the lowest slope between the lowest point
-    and the last point before it whose mean is less than a tenth of the way down (the first point
-    where none is); these two included. So noise before the fall does not count, nor what comes
-    after it.
+    Steepest is the lowest slope between the lowest point and the last one before it whose mean is
+    less than a tenth of the way down (where none is, the first point); both included.
     """
     lowest = first + means[first:].argmin()
     high = means[:lowest] > level - (level - means[lowest]) / 10
@@ -140,11 +131,8 @@ def way_down(means: ndarray, slopes: ndarray, level: float, first: int) -> tuple
 
 
 def elbow(x: ndarray, y: ndarray) -> int:
-    """The number of the point where a flat y begins to rise along a straight line.
-
-    That is the k, up to n - 2, whose c + s max(0, x - x_k), with c and s by least squares, has the
-    smallest sum of squared distances from y (n).
-    """
+    """The number k of the point where a flat y (n) begins to rise along a straight line: of 0 to
+    n - 2 that whose c + s max(0, x - x_k) fits y best, with c and s, by least squares."""
     def misfit(k: int) -> float:
         bent = numpy.stack([numpy.ones_like(x), numpy.maximum(0, x - x[k])], axis=1)    # (n, 2)
         return numpy.square(bent @ numpy.linalg.lstsq(bent, y, rcond=None)[0] - y).sum()
@@ -183,17 +171,14 @@ def rising(bend: float, right: float | None) -> Suggestion:
     bend, left = rounded(bend), rounded(bend / 10)
     lr, reason = left, f"the loss is flat, and rises from {bend:g} on: ten times back is {left:g}"
     if right is not None:
-        lr = slice(left, right) if left < right else right
-        reason += f"; the earlier rate, divided, is {right:g}"
-        reason += " and enough for all" if left >= right else ""
+        lr, more = (slice(left, right), "") if left < right else (right, " and enough for all")
+        reason += f"; the earlier rate, divided, is {right:g}{more}"
     return Suggestion(lr, reason, {"elbow": bend, "elbow / 10": left})
 
 
 def rounded(rate: float) -> float:
-    """The nearest number, by ratio, of those that are 1, 2 or 5 times a power of ten.
-
-    0.0123 -> 0.01. More digits would claim to know more than noisy losses tell.
-    """
+    """The nearest number, by ratio, of those that are 1, 2 or 5 times a power of ten: 0.0123 ->
+    0.01. More digits would claim to know more than noisy losses tell."""
     power = floor(log10(rate))
     choices = [float(f"{digits}e{power}") for digits in (1, 2, 5, 10)]
     return min(choices, key=lambda choice: abs(log(choice / rate)))

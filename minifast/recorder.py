@@ -77,29 +77,26 @@ class Recorder:
     def plot_losses(self) -> Image.Image:
         """Training loss per batch, raw and smoothed, and validation loss after each epoch."""
         batches = list(range(len(self.losses)))
-        return draw.chart({"train": (batches, self.losses),
-                           "smoothed": (batches, self.smoothed_losses()),
-                           "valid": self.per_epoch("valid_loss")}, "batch", "loss")
+        series = {"train": (batches, self.losses), "smoothed": (batches, self.smoothed_losses()),
+                  "valid": (self.per_epoch("batch"), self.per_epoch("valid_loss"))}
+        return draw.chart(series, "batch", "loss")
 
     def plot_lr(self) -> Image.Image:
         """The learning rate of each layer group ("group 0", ...) per batch, on a logarithmic axis;
         below it the momentum, each in a chart of 640 x 280 pixels."""
-        batches, count = list(range(len(self.rates))), max(map(len, self.rates), default=0)
-        groups = {f"group {g}": (batches, [rates[g] for rates in self.rates]) for g in range(count)}
-        size = (640, 280)
-        return draw.grid([draw.chart(groups, "batch", "learning rate", "y", size),
-                          draw.chart({"": (batches, self.momenta)}, "batch", "momentum", "", size)],
-                         ["", ""], columns=1)
+        batches, size = list(range(len(self.rates))), (640, 280)
+        groups = {f"group {g}": (batches, rates) for g, rates in enumerate(zip(*self.rates))}
+        rates = draw.chart(groups, "batch", "learning rate", "y", size)
+        momentum = draw.chart({"": (batches, self.momenta)}, "batch", "momentum", "", size)
+        return draw.grid([rates, momentum], ["", ""], columns=1)
 
     def plot_metrics(self) -> Image.Image:
-        """Each metric on the validation set after each epoch, counted from 1 over all fits; NaN,
-        which is not drawn, where an epoch does not have it."""
+        """Each metric on the validation set after each epoch, counted from 1 over all fits."""
         names = dict.fromkeys(name for row in self.epochs for name in row if name not in COLUMNS)
         numbers = list(range(1, len(self.epochs) + 1))
-        return draw.chart({name: (numbers, [row.get(name, nan) for row in self.epochs])
-                           for name in names}, "epoch", "metric")
+        series = {name: (numbers, self.per_epoch(name)) for name in names}
+        return draw.chart(series, "epoch", "metric")
 
-    def per_epoch(self, name: str) -> draw.Points:
-        """One entry of the epochs that have it, over the number of batches done by then."""
-        rows = [row for row in self.epochs if name in row]
-        return [row["batch"] for row in rows], [row[name] for row in rows]
+    def per_epoch(self, name: str) -> list[float]:
+        """One entry of each epoch; NaN, which is not drawn, where an epoch does not have it."""
+        return [row.get(name, nan) for row in self.epochs]

@@ -47,8 +47,7 @@ def one_cycle(batch: int, batches: int, start: float, peak: float, end: float,
     upside down: one_cycle(batch, batches, 0.95, 0.85, 0.95).
 
     Raises ValueError where pct_start is not in 0..1.
-    Source: fastai v1, callbacks/one_cycle.py; Smith 2018, arXiv 1803.09820. torch's OneCycleLR
-    peaks one step earlier.
+    Source: fastai v1, callbacks/one_cycle.py; Smith 2018, arXiv 1803.09820. torch's peaks earlier.
     """
     check.between("pct_start", pct_start, 0, 1)
     before_peak = int(batches * pct_start)

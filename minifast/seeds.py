@@ -27,8 +27,7 @@ def generator_for(*key: int) -> torch.Generator:
 def seeded(*key: int) -> Iterator[None]:
     """Inside, global random numbers follow from the key alone: those of torch (first weights,
     dropout), on the CPU and, where CUDA is in use, on each GPU, of numpy and of Python.
-    Afterwards, also after an error, each random state is as it was before (for torch's that is what
-    torch.random.fork_rng does)."""
+    Afterwards, also after an error, each is as before (torch's by torch.random.fork_rng)."""
     seed, gpus = seed_of(*key), torch.cuda.device_count() if torch.cuda.is_initialized() else 0
     python, numpys = random.getstate(), numpy.random.get_state()
     with torch.random.fork_rng(range(gpus)):

@@ -14,8 +14,7 @@ Split = tuple[list[int], list[int]]
 def by_rand_pct(n: int, valid_pct: float, seed: int) -> Split:
     """int(valid_pct * n) of n items, drawn, are for validation; the others in order for training.
 
-    The same draw as v1's after numpy.random.seed(seed): the first numbers of a permutation by
-    numpy.random.RandomState(seed).
+    The same draw as v1's after numpy.random.seed(seed): numpy's RandomState(seed), a permutation.
     Raises ValueError where valid_pct is not in 0..1, or one of the two would be empty.
     """
     check.between("valid_pct", valid_pct, 0, 1)

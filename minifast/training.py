@@ -1,7 +1,6 @@
 """Training, from the inside out: one batch, one validation, one epoch, and the loop over epochs.
 
-Each function calls those before it, and there are no callbacks: what you want done otherwise, you
-change here.
+Each function calls those before it. There are no callbacks: what you want otherwise, change here.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,8 +26,7 @@ def train_batch(model: nn.Module, batch: Batch, loss_func: Loss, optimizer: Opti
                 autocast: torch.autocast) -> Tensor:
     """Forward, loss, backward, step. Returns the loss as a 0-dim tensor without a graph.
 
-    Only the model runs under autocast; the loss is taken of float32 logits, where small
-    differences still count.
+    Only the model runs under autocast; the loss is of float32 logits: small differences count.
     """
     x, y = batch
     with autocast:

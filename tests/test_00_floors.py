@@ -96,8 +96,8 @@ def test_a_module_has_at_most_200_lines_and_a_function_25_of_code(path):
 
 def test_the_house_stays_within_its_budget():
     numbered = [path for path in MODULES if 1 <= FLOORS.get(path.stem, 0) <= 15]
-    # Above the plan's 3,000 and 1,600 lines in all, and 2,100 and 1,150 for floors 01 to 15, by
-    # what floor 11 takes: the plan had left it 11 lines. To be raised knowingly, or not at all.
-    for paths, most_lines, most_code in ((MODULES, 3040, 1610), (numbered, 2420, 1265)):
+    # Floors 01 to 15 are above the plan's 2,100 and 1,150 lines by what floor 11 takes: the plan
+    # had left it 11 lines. To be raised knowingly, or not at all.
+    for paths, most_lines, most_code in ((MODULES, 3000, 1600), (numbered, 2400, 1260)):
         assert sum(len(path.read_text().splitlines()) for path in paths) <= most_lines
         assert sum(len(code_lines(path)) for path in paths) <= most_code

@@ -62,11 +62,13 @@ def test_before_the_first_batch_the_training_loss_is_not_a_number():
     assert math.isnan(Recorder().train_loss())
 
 
-def test_per_epoch_pairs_each_value_with_the_batches_done_by_then():
+def test_per_epoch_has_nan_where_an_epoch_lacks_an_entry():
     recorder = Recorder()
     recorder.epochs = [{"batch": 5, "valid_loss": 0.4}, {"batch": 10},
                        {"batch": 15, "valid_loss": 0.2}]
-    assert recorder.per_epoch("valid_loss") == ([5, 15], [0.4, 0.2])
+    first, second, third = recorder.per_epoch("valid_loss")
+    assert (first, third) == (0.4, 0.2) and math.isnan(second)
+    assert recorder.per_epoch("batch") == [5, 10, 15]
 
 
 def drawn_series(monkeypatch, plot) -> list[dict]:
@@ -101,7 +103,7 @@ def test_plot_losses_shows_training_raw_and_smoothed_and_validation(monkeypatch)
 def test_plot_lr_shows_the_rate_of_each_group_on_a_logarithmic_axis_and_the_momentum(monkeypatch):
     rates, momentum = drawn_series(monkeypatch, full_recorder().plot_lr)
     assert rates["labels"] == ("batch", "learning rate") and rates["log"] == "y"
-    assert rates["series"] == {"group 0": ([0, 1], [0.1, 0.2]), "group 1": ([0, 1], [1.0, 1.0])}
+    assert rates["series"] == {"group 0": ([0, 1], (0.1, 0.2)), "group 1": ([0, 1], (1.0, 1.0))}
     assert momentum["labels"] == ("batch", "momentum") and momentum["log"] == ""
     assert list(momentum["series"].values()) == [([0, 1], [0.9, 0.9])]
 
