@@ -15,8 +15,9 @@ import torch
 from minifast.datablock import ImageList
 from minifast.files import save_tensors
 from minifast.loader import imagenet_stats
-from minifast.metrics import accuracy_thresh, fbeta, name_of
+from minifast.metrics import accuracy_thresh, fbeta
 from minifast.resnet import resnet18, resnet34, resnet50
+from minifast.scores import name_of
 from minifast.transforms import get_transforms
 from minifast.vision import cnn_learner
 from page import show, start_page

@@ -2,20 +2,23 @@
 
 from dataclasses import asdict
 import json
+from math import ceil
 from pathlib import Path
 import platform
 
-import numpy
+import numpy as np
 import PIL
+from PIL import Image, ImageDraw
 import torch
 
 from minifast import __version__
 from minifast.device import device_name
+from minifast.draw import font
 from minifast.files import write_atomic
 from minifast.groups import group_rates
 from minifast.learner import Learner
 from minifast.lr_finder import lr_find
-from minifast.metrics import name_of
+from minifast.scores import name_of
 from page import save_page, show
 
 
@@ -64,6 +67,32 @@ def train_stage(learn: Learner, name: str, epochs: int, lr: float | slice,
             "seconds": sum(row["seconds"] for row in rows)}
 
 
+def confusion_picture(shares: torch.Tensor, names: list[str]) -> Image.Image:
+    """A table of percents: a row per true class, a column per answer; the bluer, the more.
+
+    shares  (c, c) 0..1, NaN where a class does not occur, as metrics.confusion has it
+    """
+    cell, margin = 34, 12 + max(ceil(font().getlength(name)) for name in [*names, "true, said:"])
+    side = margin + cell * len(names)
+    # The names of the columns are written as rows of a second picture, which is then turned.
+    table, turned = (Image.new("RGB", (side, side), "white") for _ in range(2))
+    for i, name in enumerate(names):
+        y = margin + (i + 0.5) * cell
+        ImageDraw.Draw(table).text((margin - 6, y), name, "black", font(), anchor="rm")
+        ImageDraw.Draw(turned).text((6, y), name, "black", font(), anchor="lm")
+    table.paste(turned.rotate(90).crop((margin, side - margin, side, side)), (margin, 0))
+    pen = ImageDraw.Draw(table)
+    pen.text((margin - 6, margin - 6), "true, said:", "black", font(), anchor="rb")
+    for (row, column), share in np.ndenumerate(shares.numpy()):
+        x, y = margin + column * cell, margin + row * cell
+        if share > 0:
+            pale = round(255 * (1 - share))
+            pen.rectangle([x, y, x + cell - 2, y + cell - 2], (pale, pale, 255))
+            pen.text((x + cell / 2, y + cell / 2), f"{100 * share:.0f}",
+                     "black" if share < 0.5 else "white", font(), anchor="mm")
+    return table
+
+
 def print_table(stages: list[dict], baselines: dict[str, dict[str, float]]) -> None:
     """A line per stage, then a line per baseline: {"no tag": {metric: value}}."""
     metrics = list(stages[0]["metrics"])
@@ -84,7 +113,7 @@ def write_results(file: Path, lesson: str, settings: object, baselines: dict[str
                   stages: list[dict], device: torch.device) -> None:
     """results.json: the settings (a dataclass), baselines, stages, versions and the device."""
     versions = {"minifast": __version__, "python": platform.python_version(),
-                "torch": torch.__version__, "numpy": numpy.__version__, "pillow": PIL.__version__}
+                "torch": torch.__version__, "numpy": np.__version__, "pillow": PIL.__version__}
     content = {"lesson": lesson, "settings": asdict(settings), "baselines": baselines,
                "stages": stages, "versions": versions, "device": device_name(device)}
     print(write_atomic(file, (json.dumps(content, indent=1) + "\n").encode()))

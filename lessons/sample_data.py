@@ -1,18 +1,20 @@
-"""Draws tiles of an invented Amazon, in the layout of Kaggle's Planet competition; and a street.
+"""Draws sets in the lessons' layouts: tiles of an invented Amazon, and streets with masks.
 
-Kaggle's licence does not let us hand on its tiles; how often which tags meet is a fact, counted in
-its CSV. They are difficult: roads are a pixel wide, haze has all strengths, some tags are wrong.
+The layouts are those of Kaggle's Planet competition, and of CamVid. Kaggle's licence does not let
+us hand on its tiles; how often which tags meet is a fact, counted in its CSV. The tiles are
+difficult: roads are a pixel wide, haze has all strengths, some tags are wrong.
 """
 
 from argparse import ArgumentParser
-from collections import Counter
 import json
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageColor
 
+from minifast.draw import CLASS_COLOURS
 from minifast.files import write_atomic
+from street import CODES, draw_street, noise
 
 WEATHER = ("clear", "partly_cloudy", "haze")        # and cloudy, which always comes alone
 GROUND = dict(p="primary", a="agriculture", r="road", w="water", c="cultivation", h="habitation",
@@ -73,13 +75,14 @@ def planet(folder: Path | str, n: int = 1500, size: int = 128, seed: int = 42) -
     return folder
 
 
-def prepared(folder: Path, last: str, **settings: int) -> bool:
+def prepared(folder: Path, last: str, least: int = 1, **settings: int) -> bool:
     """Whether folder has a complete set with these settings; else it is made ready to take one.
 
     sample.json, written first, holds the settings; the file named `last` is written last. Raises
-    ValueError where a setting is out of range, or the folder has something else than such a set.
+    ValueError where a setting is out of range (n: `least` or more), or the folder has something
+    else than such a set.
     """
-    for name, low, high in (("n", 1, 10**6), ("size", 32, 1024), ("seed", 0, 2**32)):
+    for name, low, high in (("n", least, 10**6), ("size", 32, 1024), ("seed", 0, 2**32)):
         if not (isinstance(settings[name], int) and low <= settings[name] <= high):
             raise ValueError(f"{name} must be a whole number {low}..{high}, got {settings[name]!r}")
     note, text = folder / "sample.json", json.dumps({"last": last, **settings})
@@ -148,35 +151,39 @@ def weathered(picture: np.ndarray, tags: list[str], rng: np.random.Generator) ->
     return picture * (1 - 0.45 * shadow) * (1 - cloud) + white * cloud
 
 
-def draw_street(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A street with houses and a car: a picture (120, 160, 3) uint8, and its mask (120, 160) int64.
+def camvid(folder: Path | str, n: int = 300, size: int = 180, seed: int = 42) -> Path:
+    """Draw n streets in CamVid's layout: images/street_<i>.png, labels/street_<i>_P.png (class
+    numbers, with a palette), their names in codes.txt, and in valid.txt every fifth picture.
 
-    The mask has 0 sky, 1 house, 2 road, 3 car. rng decides where the road ends, and the colours.
+    n 5 or more; size 32..1024 rows; seed 0 or more; returns the folder.
+    Street i depends on seed, size and i, not on n. A complete set is used again: see `prepared`.
     """
-    mask = Image.new("L", (160, 120))
-    pen, end = ImageDraw.Draw(mask), rng.integers(60, 100)
-    pen.polygon([(0, 12), (end - 15, 48), (end - 9, 66), (end + 9, 66), (end + 15, 40), (159, 5),
-                 (159, 119), (0, 119)], 1)
-    pen.polygon([(end - 5, 62), (end + 5, 62), (145, 119), (15, 119)], 2)
-    pen.rectangle([end + 6, 80, end + 30, 96], 3)
-    classes = np.array(mask)
-    paint = rng.normal([(165, 200, 230), (165, 130, 110), (95, 95, 100), (190, 45, 40)], 5)
-    grain = 1 + 0.3 * (noise(rng, 160, 60)[:120] - 0.5)
-    return (paint[classes] * grain).clip(0, 255).astype(np.uint8), classes.astype(np.int64)
-
-
-def noise(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
-    """Smooth noise (size, size, 1), about 0..1: cells x cells random numbers, enlarged."""
-    few = Image.fromarray(rng.random((cells, cells), dtype=np.float32))
-    return np.asarray(few.resize((size, size), Image.Resampling.BICUBIC))[..., None]
+    folder = Path(folder)
+    if not prepared(folder, "valid.txt", least=5, n=n, size=size, seed=seed):
+        palette = b"".join(bytes(ImageColor.getrgb(colour)) for colour in CLASS_COLOURS)
+        for kind in ("images", "labels"):
+            (folder / kind).mkdir(exist_ok=True)
+        for i in range(n):
+            picture, mask = draw_street(np.random.default_rng([seed, i]), size)
+            Image.fromarray(picture).save(folder / f"images/street_{i:04}.png", compress_level=1)
+            label = Image.fromarray(mask.astype(np.uint8)).convert("P")
+            label.putpalette(palette)
+            label.save(folder / f"labels/street_{i:04}_P.png")
+        valid = [f"street_{i:04}.png" for i in range(4, n, 5)]
+        for name, lines in (("codes.txt", CODES), ("valid.txt", valid)):
+            write_atomic(folder / name, ("\n".join(lines) + "\n").encode())
+    return folder
 
 
 if __name__ == "__main__":
-    parser = ArgumentParser(description=__doc__.split("\n")[0])
-    flags = parser.add_subparsers(dest="kind", required=True).add_parser("planet")
-    flags.add_argument("folder", type=Path)
-    for name, usual in (("n", 1500), ("size", 128), ("seed", 42)):
-        flags.add_argument(f"--{name}", type=int, default=usual, help=f"default {usual}")
+    parser = ArgumentParser(description=__doc__.partition("\n\n")[0])
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    for draw, n, size in ((planet, 1500, 128), (camvid, 300, 180)):
+        flags = kinds.add_parser(draw.__name__)
+        flags.add_argument("folder", type=Path)
+        for name, usual in (("n", n), ("size", size), ("seed", 42)):
+            flags.add_argument(f"--{name}", type=int, default=usual, help=f"default {usual}")
+        flags.set_defaults(draw=draw)
     asked = parser.parse_args()
-    table = planet(asked.folder, asked.n, asked.size, asked.seed) / "train_v2.csv"
-    print(table, *Counter(table.read_text().replace(",", " ").split()).most_common(17), sep="\n")
+    folder = asked.draw(asked.folder, asked.n, asked.size, asked.seed)
+    print(*sorted(folder.iterdir()), sep="\n")

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from minifast.draw import grid, overlay
 from minifast.geometry import compose, dihedral, rotation, symmetric_warp, warp, zoom
+from minifast.images import to_pil
 from minifast.transforms import apply, get_transforms
 from page import sheet, show, start_page
-from sample_data import draw_street, draw_tile
+from sample_data import draw_tile
 from settings import read_settings
+from street import draw_street
 
 
 @dataclass
@@ -66,22 +69,20 @@ print("off by", *(f"{(x - middle[0]).abs().mean():.6f}" for x in middle))
 show(sheet(middle, ["as it was", "three samplings", "one sampling"], 3), out / "samplings.png")
 
 # %% A picture and its mask move alike, since what is drawn at random is drawn once for both
-# Only the picture is lit (a `change` of 0.5 and a `slope` of 1 leave it), and only the mask takes
-# the nearest pixel: half way between sky, 0, and road, 2, there is no house, 1. (A car is 3.)
+# Light is for the picture alone; a mask takes the nearest pixel: between class 1 and 3 lies no 2.
 pixels, classes = draw_street(np.random.default_rng(s.seed))            # (h, w, 3), (h, w)
 street = torch.from_numpy(pixels).permute(2, 0, 1).expand(4, -1, -1, -1) / 255      # (4, 3, h, w)
 mask = torch.from_numpy(classes).expand(4, -1, -1)                      # (4, h, w)
 draws = get_transforms().draw(4, torch.Generator().manual_seed(s.seed))
 print(draws)
 streets, masks = apply(draws, street, mask)
-blended = warp(mask / 1, rotation(5))
-print(f"classes {masks.unique().tolist()}; blended, {len(blended.unique())} values")
-greys = [each.expand(3, -1, -1) / 3 for each in (mask[:1], *masks[:, None])]
-show(sheet([street[0], *streets, *greys], ["as it was", *"0123"] * 2, 5), out / "masks.png")
+print("classes", masks.unique().tolist(), "blended", len(warp(mask / 1, rotation(5)).unique()))
+pictures = [to_pil(x) for x in (street[0], *streets)]
+pictures += map(overlay, pictures, (mask[0], *masks))
+show(grid(pictures, ["as it was", *"0123"] * 2, 5), out / "masks.png")
 
 # %% From above there is no up, and a satellite looks straight down: all eight ways, and no warp
-# On a street the sky is up, and cameras tilt: flip left and right alone, and do warp. The third
-# picture, not-streets.png, treats a street as a tile.
+# On a street the sky is up, and cameras tilt. Last, not-streets.png: a street treated as a tile
 for_tiles = get_transforms(flip_vert=True, max_lighting=0.1, max_zoom=1.05, max_warp=0.)
 for name, tfms, x in (("tiles", for_tiles, tile), ("streets", get_transforms(), street[:1]),
                       ("not-streets", for_tiles, street[:1])):

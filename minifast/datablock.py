@@ -1,7 +1,8 @@
 """The data block: six questions between a folder of files and ready batches, asked one by one.
 
     1 inputs      which files?                 ImageList.from_csv, from_folder
-    2 split       which are for validation?    split_by_rand_pct, _by_idx, _by_folder, split_none
+    2 split       which are for validation?    split_by_rand_pct, _by_idx, _by_folder,
+                                               _by_fname_file, split_none
     3 labels      which label has each?        label_from_csv, _from_folder, _from_func, _from_re
     4 transform   which size, which changes?   transform                             (optional)
     5 test set    which without a label?       add_test_folder                       (optional)
@@ -14,18 +15,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 import re
-import warnings
 
 import numpy
 import torch
 
 from minifast import check
 from minifast.databunch import DataBunch
-from minifast.dataset import Categories, Dataset, Tags, target_for
+from minifast.dataset import Dataset
 from minifast.images import METHODS, check_size
+from minifast.labels import tags_in, target_for
 from minifast.listing import listed_files, picture_files, read_column
 from minifast.loader import Transform, as_pair
-from minifast.splits import by_folder, by_idx, by_rand_pct
+from minifast.splits import by_folder, by_idx, by_names, by_rand_pct
+from minifast.targets import Target
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class ImageList:
     train: tuple[int, ...] | None = None                    # step 2: item numbers
     valid: tuple[int, ...] | None = None                    # step 2
     labels: tuple | None = None                             # step 3: one per item
-    target: Categories | Tags | None = None                 # step 3
+    target: Target | None = None                            # step 3
     tfms: tuple[Transform | None, ...] = (None, None)       # step 4: for training, for validation
     size: tuple[int, int] | None = None                     # step 4: rows, columns
     method: str = "crop"                                    # step 4
@@ -74,6 +76,10 @@ class ImageList:
         """By the names of the first folders below the path: splits.by_folder."""
         return self._split(by_folder(self.files, self.path, train, valid))
 
+    def split_by_fname_file(self, name: str) -> "ImageList":
+        """The files named in a text file, path/name, are for validation: splits.by_names."""
+        return self._split(by_names(self.files, self.path / name))
+
     def split_none(self) -> "ImageList":
         """Everything is for training; there will be no validation."""
         return self._split((range(len(self.files)), []))
@@ -87,34 +93,34 @@ class ImageList:
     def label_from_csv(self, label_delim: str | None = None, column: int | str = 1) -> "ImageList":
         """Labels from a column of the CSV that from_csv read.
 
-        label_delim  what stands between the tags of a picture; None: the field is one class
-
-        A tag said twice counts once, and spaces around a tag do not matter. A picture may have no
-        tag at all: then its target is all 0, and a warning names such pictures.
+        label_delim  what stands between the tags of a picture, see labels.tags_in; None: the field
+                     is one class
         """
         if self.csv is None:
             raise ValueError("label_from_csv needs a list that began with ImageList.from_csv")
         labels = read_column(self.csv, column)
         if label_delim is not None:
-            labels = [sorted({tag.strip() for tag in field.split(label_delim)} - {""})
-                      for field in labels]
-            bare = [file.name for file, tags in zip(self.files, labels) if not tags]
-            if bare:
-                warnings.warn(f"{self.csv}: {len(bare)} pictures have no tag: {check.some(bare)}")
+            labels = tags_in(labels, label_delim, self.files, self.csv)
         return self._label(labels)
 
     def label_from_folder(self) -> "ImageList":
         """The class of a picture is the name of the folder in which it lies."""
         return self.label_from_func(lambda file: file.parent.name)
 
-    def label_from_func(self, func: Callable, classes: Sequence[str] | None = None) -> "ImageList":
-        """The label of a file is func(file): a class as a string, or its tags as a list of strings.
+    def label_from_func(self, func: Callable, classes: Sequence[str] | None = None,
+                        div: bool = False) -> "ImageList":
+        """The label of a file is func(file): a class as a string, its tags as a list of strings, or
+        the path of its mask.
 
-        classes  all that there are, in the order of the model's outputs; None: those that occur
+        classes  all that there are, in the order of the model's outputs; None: those that occur,
+                 which masks do not tell
+        div      for masks of 0 and 255, which stand for the classes 0 and 1
+
+        Raises ValueError, naming the file, on a bad label or mask: see labels.target_for.
         """
         used = {*(self.train or ()), *(self.valid or ())}   # split_by_folder leaves files out
         return self._label([func(file) if i in used else None
-                            for i, file in enumerate(self.files)], classes)
+                            for i, file in enumerate(self.files)], classes, div)
 
     def label_from_re(self, pattern: str) -> "ImageList":
         """The class is the first group of a regular expression, searched in the path with slashes.
@@ -129,11 +135,12 @@ class ImageList:
 
         return self.label_from_func(first_group)
 
-    def _label(self, labels: Sequence, classes: Sequence[str] | None = None) -> "ImageList":
+    def _label(self, labels: Sequence, classes: Sequence[str] | None = None,
+               div: bool = False) -> "ImageList":
         self._after(self.train, "a label", "split_by_rand_pct(0.2, seed=42) or another split_...")
         if self.labels is not None:
             raise ValueError("this list has labels already; start again from the list before them")
-        target = target_for(labels, self.files, self.train, classes)
+        target = target_for(labels, self.files, self.train, classes, div)
         return replace(self, labels=tuple(labels), target=target)
 
     def transform(self, tfms: Transform | Sequence[Transform | None] | None = None,
@@ -186,3 +193,6 @@ class ImageList:
         if hasattr(DataBunch, name) or name in DataBunch.__dataclass_fields__:
             raise AttributeError(f"{name} belongs to a DataBunch: first call databunch()")
         raise AttributeError(f"an ImageList has no {name!r}")
+
+
+SegmentationList = ImageList                # v1's name, for where the labels are files of masks

@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 
 from PIL import Image
 import torch
+from torch import Tensor
 
 from minifast import draw
-from minifast.dataset import Categories, Tags
 from minifast.device import default_device, default_workers
 from minifast.images import to_pil
 from minifast.loader import Batch, Loader, Stats, Transform, as_pair, denormalize
+from minifast.targets import Masks, Target
 
 
 @dataclass(frozen=True)
@@ -18,17 +19,17 @@ class DataBunch:
     """Loaders and the kind of target. It is no Dataset and no DataLoader: it holds them.
 
     train_dl, valid_dl, test_dl   loaders; the last two may be None
-    target                        Categories or Tags, or None where the caller brings a loss
+    target                        Categories, Tags or Masks; None where the caller brings a loss
     """
 
     train_dl: Loader
     valid_dl: Loader | None
     test_dl: Loader | None
-    target: Categories | Tags | None
+    target: Target | None
 
     @classmethod
     def create(cls, train_ds: object, valid_ds: object | None, test_ds: object | None = None,
-               target: Categories | Tags | None = None,
+               target: Target | None = None,
                tfms: Transform | Sequence[Transform | None] | None = None,
                bs: int = 64, val_bs: int | None = None, num_workers: int | None = None,
                device: torch.device | None = None, seed: int = 42) -> "DataBunch":
@@ -69,9 +70,13 @@ class DataBunch:
     @property
     def c(self) -> int:
         """The number of classes. Raises ValueError where the kind of target is unknown."""
+        return len(self.known_target().classes)
+
+    def known_target(self) -> Target:
+        """The kind of target. Raises ValueError where it is unknown."""
         if self.target is None:
             raise ValueError("the classes are unknown; give DataBunch.create(target=Tags(classes))")
-        return len(self.target.classes)
+        return self.target
 
     def normalize(self, stats: Stats) -> "DataBunch":
         """The same data, each batch standardised with (mean, std) per channel.
@@ -89,19 +94,31 @@ class DataBunch:
 
         Raises ValueError where there is no validation set.
         """
-        loader = self.train_dl if train else self.valid_dl
-        if loader is None:
-            raise ValueError("there are no validation pictures (split_none?); take train=True")
-        return loader.one_batch()
+        return self.known_loader("train_dl" if train else "valid_dl").one_batch()
+
+    def known_loader(self, name: str) -> Loader:
+        """The loader train_dl, valid_dl or test_dl. Raises ValueError where there is none."""
+        if getattr(self, name) is None:
+            remedy = {"valid_dl": "no validation pictures (split_none?): split, or take train=True",
+                      "test_dl": "no test pictures: call add_test_folder before databunch"}
+            raise ValueError(f"there are {remedy[name]}")
+        return getattr(self, name)
 
     def show_batch(self, rows: int = 3, train: bool = True) -> Image.Image:
-        """A picture of rows x rows pictures of one batch, as the model gets them, with labels."""
-        x, y = self.one_batch(train)
+        """A picture of rows x rows pictures of one batch, as the model gets them, with labels;
+        masks are drawn over them, with a legend of the classes that are there."""
+        x, y = (part[:rows ** 2].cpu() for part in self.one_batch(train))
+        pictures = self.pictures(x)
+        if not isinstance(self.target, Masks):
+            captions = [self.target.caption(target) if self.target else "" for target in y]
+            return draw.grid(pictures, captions, rows)
+        pictures = [draw.overlay(picture, mask) for picture, mask in zip(pictures, y)]
+        return draw.with_legend(draw.grid(pictures, [""] * len(y), rows), self.target.names_in(y))
+
+    def pictures(self, x: Tensor) -> list[Image.Image]:
+        """A batch (n, 3, h, w), as a loader delivers it, as pictures to look at."""
         stats = self.train_dl.stats
-        x = denormalize(x, stats) if stats else x
-        count = min(rows ** 2, len(x))
-        captions = [self.target.caption(target) if self.target else "" for target in y[:count]]
-        return draw.grid([to_pil(pixels) for pixels in x[:count]], captions, rows)
+        return [to_pil(pixels) for pixels in (denormalize(x, stats) if stats else x)]
 
     def __getattr__(self, name: str):
         """Reached only by names that are not here: explain those that belong to an earlier step."""

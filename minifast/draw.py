@@ -1,13 +1,19 @@
-"""Pictures with Pillow alone: many pictures in a grid, and line charts."""
+"""Pictures with Pillow alone: many pictures in a grid, masks over pictures, and line charts."""
 
 from math import ceil, floor, isfinite, log10
 from textwrap import wrap
 
-from PIL import Image, ImageDraw, ImageFont
+import numpy
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 Points = tuple[list[float], list[float]]                       # the x values, the y values
 
 COLOURS = ["#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#7f7f7f"]
+# For masks: 32 colours, each of which differs from all others by at least 37 in CIELAB.
+CLASS_COLOURS = [f"#{code}" for code in """
+    2299cc ff0000 aaff00 0000ff ff00bb 224400 00ffcc ffdd77 770011 003388 bb8877 ff0066 cceecc
+    dd88ff 00ff77 dd00ff ff9900 009944 443333 338877 886600 88aa00 ff88bb 0055ff eeddff ffee00
+    990066 ff7755 33eeff 660099 886699 0088ff""".split()]
 INK, PALE = "#222222", "#dddddd"
 TEXT_SIZE, LINE_HEIGHT = 13, 17                                # pixels
 MARGIN = 12                                                    # pixels between things
@@ -44,6 +50,46 @@ def grid(pictures: list[Image.Image], captions: list[str], columns: int) -> Imag
         sheet.paste(picture, (x, y))
         pen.multiline_text((x, y + high + 2), "\n".join(lines), INK, font(), spacing=3)
     return sheet
+
+
+def overlay(picture: Image.Image, mask: numpy.ndarray, alpha: float = 0.5) -> Image.Image:
+    """A picture with its mask over it: each class in a colour of its own, CLASS_COLOURS[number].
+
+    mask   (h, w) class numbers, of the size of the picture; from 32 on colours come again
+    alpha  0..1, how much of the colour and how little of the picture is seen
+    """
+    palette = numpy.array([ImageColor.getrgb(colour) for colour in CLASS_COLOURS], numpy.uint8)
+    colours = Image.fromarray(palette[numpy.asarray(mask) % len(palette)])      # (h, w, 3)
+    return Image.blend(picture, colours, alpha)
+
+
+def in_red(picture: Image.Image, where: numpy.ndarray) -> Image.Image:
+    """A picture in pale grey, and red where `where`, (h, w) bool, is true."""
+    pale = Image.blend(picture.convert("L").convert("RGB"), Image.new("RGB", picture.size, "white"),
+                       0.5)
+    pale.paste(CLASS_COLOURS[1], mask=Image.fromarray(numpy.asarray(where)))
+    return pale
+
+
+def with_legend(sheet: Image.Image, names: dict[int, str]) -> Image.Image:
+    """The sheet, and below it a line, or more, of colours with the names of their classes.
+
+    names  class number -> its name
+    """
+    swatch, places, x, y = TEXT_SIZE, [], MARGIN, sheet.height
+    for number, name in names.items():
+        wide = swatch + 4 + ceil(font().getlength(name))
+        if x > MARGIN and x + wide + MARGIN > sheet.width:
+            x, y = MARGIN, y + LINE_HEIGHT
+        places.append((x, y, CLASS_COLOURS[number % len(CLASS_COLOURS)], name))
+        x += wide + MARGIN
+    longer = Image.new("RGB", (sheet.width, y + LINE_HEIGHT + MARGIN), "white")
+    longer.paste(sheet)
+    pen = ImageDraw.Draw(longer)
+    for x, y, colour, name in places:
+        pen.rectangle([x, y, x + swatch - 1, y + swatch - 1], colour, INK)
+        pen.text((x + swatch + 4, y), name, INK, font())
+    return longer
 
 
 def chart(series: dict[str, Points], x_label: str, y_label: str, log: str = "",

@@ -1,8 +1,9 @@
-"""From a picture file to a tensor of the wanted size, and from a tensor back to a picture.
+"""From a picture or mask file to a tensor of the wanted size, and from a tensor back to a picture.
 
 Sizes are (rows, columns), as in tensors; Pillow's own are (width, height).
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy
@@ -15,6 +16,7 @@ from minifast import check
 METHODS = ["crop", "pad", "squish"]
 CENTRE = (0.5, 0.5)
 TURNED = (5, 6, 7, 8)                       # EXIF orientations that swap rows and columns
+NUMBERS = ("L", "P", "I", "I;16")           # Pillow's modes with one whole number for each pixel
 
 
 def open_image(path: Path | str, size: tuple[int, int] | None = None, method: str = "crop",
@@ -31,27 +33,72 @@ def open_image(path: Path | str, size: tuple[int, int] | None = None, method: st
     A camera's EXIF orientation is respected. Raises ValueError, naming the file, where it is
     missing, empty, truncated, no picture, or so large that Pillow suspects an attack.
     """
-    path = Path(path)
-    check.exists("picture", path, "check the folder and the suffix")
-    if path.is_file() and path.stat().st_size == 0:
-        raise ValueError(f"picture {path} is an empty file; download or copy it again")
     if size is not None:
         check_size(size)
         check.one_of("method", method, METHODS)
+
+    def read(picture: Image.Image) -> Tensor:
+        have = upright_size(picture)
+        scaled = have if size is None else scaled_size(have, size, method)
+        if reduced:
+            turned = have != (picture.height, picture.width)
+            picture.draft(None, scaled if turned else scaled[::-1])
+        picture = to_rgb(ImageOps.exif_transpose(picture))
+        if size is not None:
+            picture = resize(picture, size, method, window, scaled)
+        return to_tensor(picture)
+
+    return opened("picture", path, read)
+
+
+def open_mask(path: Path | str, size: tuple[int, int] | None = None, method: str = "crop",
+              window: tuple[float, float] = CENTRE, div: bool = False) -> Tensor:
+    """The class number of each pixel, from a grey picture, or one with a palette: not the colours
+    of that, but their numbers.
+
+    size, method, window  as in open_image, but every pixel is one of the file's, the nearest:
+                          between two classes lies no third one
+    div      for a mask of 0 and 255 alone: 255 becomes 1
+    returns  (rows, columns) int64, the values of the file
+
+    Raises ValueError, naming the file, as open_image does, where pixels are colours and not
+    numbers, and where `div` meets another value. Source: fastai v1, open_mask.
+    """
+    def read(picture: Image.Image) -> Tensor:
+        picture = ImageOps.exif_transpose(picture)
+        picture = picture.convert("L") if picture.mode == "1" else picture     # 0 and 255, as in v1
+        if picture.mode not in NUMBERS:
+            raise ValueError(f"its pixels are colours (mode {picture.mode}), wanted one class "
+                             "number each, in a grey or a palette picture")
+        if size is not None:
+            picture = resize(picture, size, method, window, nearest=True)
+        values = torch.from_numpy(numpy.array(picture).astype(numpy.int64))   # (rows, columns)
+        if div and not ((values == 0) | (values == 255)).all():
+            raise ValueError(f"div=True is for masks of 0 and 255, this one has "
+                             f"{check.some(values.unique().tolist())}")
+        return values // 255 if div else values
+
+    return opened("mask", path, read)
+
+
+def image_size(path: Path | str) -> tuple[int, int]:
+    """(rows, columns) of the picture in a file, upright."""
+    return opened("picture", path, upright_size)
+
+
+def opened(what: str, path: Path | str, read: Callable[[Image.Image], object]) -> object:
+    """read(picture), with the picture in a file; every complaint becomes a ValueError that names
+    `what` and the file."""
+    path = Path(path)
+    check.exists(what, path, "check the folder and the suffix")
+    if path.is_file() and path.stat().st_size == 0:
+        raise ValueError(f"{what} {path} is an empty file; download or copy it again")
     try:
         with Image.open(path) as picture:
-            have = upright_size(picture)
-            scaled = have if size is None else scaled_size(have, size, method)
-            if reduced:
-                turned = have != (picture.height, picture.width)
-                picture.draft(None, scaled if turned else scaled[::-1])
-            picture = to_rgb(ImageOps.exif_transpose(picture))
+            return read(picture)
     # Pillow's decoders complain in a dozen ways (OSError, SyntaxError, struct.error, ...).
     except Exception as error:
-        raise ValueError(f"picture {path} cannot be read: {error}") from error
-    if size is not None:
-        picture = resize(picture, size, method, window, scaled)
-    return to_tensor(picture)
+        raise ValueError(f"{what} {path} cannot be read: {error}") from error
 
 
 def upright_size(picture: Image.Image) -> tuple[int, int]:
@@ -100,9 +147,9 @@ def scaled_size(have: tuple[int, int], size: tuple[int, int], method: str) -> tu
 
 
 def resize(picture: Image.Image, size: tuple[int, int], method: str = "crop",
-           window: tuple[float, float] = CENTRE,
-           scaled: tuple[int, int] | None = None) -> Image.Image:
-    """An RGB picture at `size` = (rows, columns): scaled, then padded, then cut.
+           window: tuple[float, float] = CENTRE, scaled: tuple[int, int] | None = None,
+           nearest: bool = False) -> Image.Image:
+    """A picture, or a mask, at `size` = (rows, columns): scaled, then padded, then cut.
 
     Scaled with Pillow's bilinear filter, which averages where it shrinks (anti-aliasing).
 
@@ -112,18 +159,19 @@ def resize(picture: Image.Image, size: tuple[int, int], method: str = "crop",
              a share of 1 taken as 1 - 1e-7; (0.5, 0.5) is the centre
     scaled   the size before cutting, where the caller knows it better than this picture's own
              size tells (a JPEG decoded at reduced scale); None: scaled_size of the picture
+    nearest  not bilinear, but the nearest pixel: for masks
 
     Padding adds (wanted - have + 1) // 2 mirrored pixels on both sides, edge pixel not repeated,
     again and again where the picture is smaller than its padding. Source: fastai v1, crop_pad.
     """
     rows, columns = scaled or scaled_size((picture.height, picture.width), size, method)
     if (columns, rows) != picture.size:
-        picture = picture.resize((columns, rows), Image.BILINEAR)
+        picture = picture.resize((columns, rows), Image.NEAREST if nearest else Image.BILINEAR)
     if (rows, columns) == tuple(size):
         return picture
-    pixels = numpy.asarray(picture)                                 # (rows, columns, 3)
+    pixels = numpy.asarray(picture)                                 # (rows, columns[, 3])
     borders = [(max(0, wanted - have + 1) // 2,) * 2 for have, wanted in zip((rows, columns), size)]
-    pixels = numpy.pad(pixels, [*borders, (0, 0)], mode="reflect")
+    pixels = numpy.pad(pixels, [*borders, (0, 0)][:pixels.ndim], mode="reflect")
     top, left = (int((have - wanted + 1) * min(part, 1 - 1e-7))
                  for have, wanted, part in zip(pixels.shape, size, window))
     return Image.fromarray(pixels[top:top + size[0], left:left + size[1]])

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from PIL import Image
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW
 
 from minifast import check
@@ -12,10 +13,12 @@ from minifast.databunch import DataBunch
 from minifast.device import uses_bfloat16
 from minifast.files import load_tensors, save_tensors
 from minifast.groups import freeze_to, group_rates
-from minifast.metrics import Metric, metric, name_of
+from minifast.metrics import metric
+from minifast.predictions import get_preds, predict, show_results
 from minifast.recorder import COLUMNS, Recorder
 from minifast.schedules import one_cycle
-from minifast.training import Loss, Schedule, fit, validate
+from minifast.scores import Metric, Score, name_of
+from minifast.training import Loss, Schedule, fit, scores, validate
 
 MOMENTUM = 0.9                                          # Adam's beta1 outside fit_one_cycle
 
@@ -110,9 +113,31 @@ class Learner:
 
     def validate(self) -> dict[str, float]:
         """valid_loss and the metrics on the validation set; see training.validate."""
-        if self.data.valid_dl is None:
-            raise ValueError("there are no validation pictures; split the data otherwise")
-        return validate(self.model, self.data.valid_dl, self.loss_func, self.metrics, self.autocast)
+        loader = self.data.known_loader("valid_dl")
+        return validate(self.model, loader, self.loss_func, self.metrics, self.autocast)
+
+    def score(self, function: Metric) -> Score:
+        """One metric on the validation set, as a Score: what it has per class is still there."""
+        loader = self.data.known_loader("valid_dl")
+        totals = scores(self.model, loader, self.loss_func, [function], self.autocast)
+        return totals[name_of(function)]
+
+    def get_preds(self, test: bool = False) -> tuple[Tensor, Tensor]:
+        """(probabilities, targets) of validation, or of the test set, in the order of their files.
+
+        See predictions.get_preds. Raises ValueError where there is no such set.
+        """
+        loader = self.data.known_loader("test_dl" if test else "valid_dl")
+        return get_preds(self.model, loader, self.data.known_target(), self.autocast)
+
+    def predict(self, file: Path | str, thresh: float = 0.5) -> tuple[str, Tensor, Tensor]:
+        """(caption, decision, probabilities) of one picture file: see predictions.predict."""
+        return predict(self.model, self.data, file, thresh, self.autocast)
+
+    def show_results(self, rows: int = 3, thresh: float = 0.5,
+                     void_code: int | None = None) -> Image.Image:
+        """Validation pictures with the truth and the answer: see predictions.show_results."""
+        return show_results(self.model, self.data, rows, thresh, void_code, self.autocast)
 
     def summary(self) -> str:
         """A table with a line per layer group: how many parameters it has, and how many train."""

@@ -116,9 +116,11 @@ class Loader:
             x, y = self.tfms(x, y, rng)
         return (normalize(x, self.stats) if self.stats else x), y
 
-    def one_batch(self) -> Batch:
-        """The first batch of the next epoch, without workers and without counting an epoch."""
-        x, y = collate([self.dataset[key] for key in self.keys(self.epoch)[0]])
+    def one_batch(self, items: Sequence[int] | None = None) -> Batch:
+        """The first batch of the next epoch, or one of the items with these numbers, without
+        workers and without counting an epoch."""
+        keys = self.keys(self.epoch)[0] if items is None else items
+        x, y = collate([self.dataset[key] for key in keys])
         return self.ready(x, y, generator_for(self.seed, self.epoch, 0))
 
     def names(self, epoch: int, number: int) -> list[str]:

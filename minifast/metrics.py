@@ -1,56 +1,30 @@
-"""A metric is a fraction, and the fractions of batches add up.
+"""The lesson's metrics: functions of logits and targets; their knobs are preset with partial.
 
-A metric looks at one batch and returns a Score: so many hits out of so many. Scores of batches are
-added, and only the sum is divided. So the metric of a data set does not depend on the batch size.
+    acc_02 = partial(accuracy_thresh, thresh=0.2)
+
+Each returns a Score, so many hits out of so many: see scores.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from inspect import signature
 
-import torch
 from torch import Tensor
 
 from minifast import check
-
-
-@dataclass(frozen=True)
-class Score:
-    """hits out of out_of, as numbers or tensors; as vectors, one of each per class.
-
-    a + b         adds hits to hits and out_of to out_of
-    float(score)  the value, hits / out_of; of a per-class score the mean over the classes that
-                  occur (out_of above 0); NaN where nothing occurs
-    """
-
-    hits: Tensor | float
-    out_of: Tensor | float
-
-    def __add__(self, other: "Score") -> "Score":
-        return Score(self.hits + other.hits, self.out_of + other.out_of)
-
-    def __float__(self) -> float:
-        hits = torch.as_tensor(self.hits, dtype=torch.float64).reshape(-1).cpu()      # (1) or (c)
-        out_of = torch.as_tensor(self.out_of, dtype=torch.float64).reshape(-1).cpu()
-        occurs = out_of > 0
-        return (hits[occurs] / out_of[occurs]).mean().item()
-
-
-Metric = Callable[[Tensor, Tensor], Score | Tensor | float]
+from minifast.scores import Metric, Score
 
 
 def accuracy(logits: Tensor, targets: Tensor) -> Score:
-    """Share of pictures whose most likely class is the right one.
+    """Share of pictures, or of pixels, whose most likely class is the right one.
 
-    logits   (n, c) float
-    targets  (n) int, class numbers
-    returns  Score of right pictures out of n
+    logits   (n, c) float, or (n, c, h, w)
+    targets  (n) int, class numbers, or (n, h, w)
+    returns  Score of right answers out of n, or n*h*w
 
-    Raises ValueError where there is not one target per row of logits.
+    Raises ValueError where there is not one target per answer.
     Source: fastai v1, metrics.accuracy.
     """
-    answers = logits.argmax(dim=-1)                                           # (n)
+    answers = logits.argmax(dim=1)                                            # (n) or (n, h, w)
     check.same_shape("accuracy", answers=answers, targets=targets)
     return Score((answers == targets).sum(), targets.numel())
 
@@ -104,8 +78,59 @@ def fbeta(logits: Tensor, targets: Tensor, thresh: float = 0.2, beta: float = 2,
     return Score(f.sum(), len(targets))
 
 
-METRICS: dict[str, Metric] = {"accuracy": accuracy, "accuracy_thresh": accuracy_thresh,
-                              "fbeta": fbeta}
+def confusion(logits: Tensor, targets: Tensor, void_code: int | None = None) -> Score:
+    """What is taken for what: of the pixels of each class, the share that is said to be each class.
+
+    logits     (n, c, h, w) float
+    targets    (n, h, w) int, class numbers
+    void_code  the class whose pixels do not count, since they are unlabelled; None: all count
+    returns    Score with hits (c, c): in row i and column j the number of pixels of class i whose
+               most likely class is j; and out_of (c, 1): the number of pixels of class i
+
+    Raises ValueError where there is not one target per pixel, or void_code is no class.
+    """
+    c, answers = logits.shape[1], logits.argmax(dim=1)                        # (n, h, w)
+    check.same_shape("confusion", answers=answers, targets=targets)
+    pairs = targets * c + answers
+    if void_code is not None:
+        check.between("void_code", void_code, 0, c - 1)
+        pairs = pairs[targets != void_code]
+    counts = pairs.flatten().bincount(minlength=c * c).reshape(c, c)
+    return Score(counts, counts.sum(dim=1, keepdim=True))
+
+
+def foreground_accuracy(logits: Tensor, targets: Tensor, void_code: int) -> Score:
+    """Share of the labelled pixels, those that are not void, whose most likely class is right.
+
+    logits, targets, void_code  as for `confusion`
+    returns  Score of right pixels out of labelled ones: so a batch of void alone is harmless
+
+    Source: lesson 3's acc_camvid; fastai v1, metrics.foreground_acc, weighs by pictures.
+    """
+    counts = confusion(logits, targets, void_code).hits                       # (c, c)
+    return Score(counts.diag().sum(), counts.sum())
+
+
+def mean_iou(logits: Tensor, targets: Tensor, void_code: int | None = None) -> Score:
+    """Intersection over union of each class: the pixels that are it and are said to be, out of
+    those that are it or are said to be. Labelled pixels only.
+
+    logits, targets, void_code  as for `confusion`
+    returns  Score of vectors (c), whose value is the mean over the classes that occur, in truth or
+             in answers, void left out; Score.values has the value of each class
+
+    Source: Long et al. 2015, arXiv 1411.4038.
+    """
+    counts = confusion(logits, targets, void_code).hits                       # (c, c)
+    union = counts.sum(dim=0) + counts.sum(dim=1) - counts.diag()             # (c)
+    if void_code is not None:
+        union[void_code] = 0
+    return Score(counts.diag(), union)
+
+
+METRICS: dict[str, Metric] = {
+    "accuracy": accuracy, "accuracy_thresh": accuracy_thresh, "fbeta": fbeta,
+    "foreground_accuracy": foreground_accuracy, "mean_iou": mean_iou}
 
 
 def register(name: str, function: Metric) -> None:
@@ -131,32 +156,3 @@ def metric(name: str, **knobs) -> Metric:
         raise TypeError(f"metric {name!r} has no {check.some(sorted(unknown))}; "
                         f"it takes: {', '.join(signature(function).parameters)}")
     return partial(function, **knobs) if knobs else function
-
-
-def name_of(function: Metric) -> str:
-    """A readable name: `fbeta`, and for a partial its knobs too: `accuracy_thresh(thresh=0.2)`.
-
-    functools.partial has no __name__, so v1 prints the bare function's and hides the knobs.
-    An object of a class that can be called goes by its class.
-    """
-    if isinstance(function, partial):
-        knobs = [repr(value) for value in function.args]
-        knobs += [f"{knob}={value!r}" for knob, value in function.keywords.items()]
-        return f"{name_of(function.func)}({', '.join(knobs)})"
-    return getattr(function, "__name__", type(function).__name__)
-
-
-def score(function: Metric, logits: Tensor, targets: Tensor) -> Score:
-    """The metric of one batch as a Score, also where a user's plain function returns a number.
-
-    A number, or a 0-dim tensor, is taken as a mean over the n pictures of the batch: so
-    it weighs n. That is exact for means over pictures, and what v1 does for all metrics.
-    Raises TypeError, naming the metric, on anything else.
-    """
-    result = function(logits, targets)
-    if isinstance(result, Score):
-        return result
-    if isinstance(result, (int, float)) or getattr(result, "ndim", None) == 0:
-        return Score(result * len(targets), len(targets))
-    raise TypeError(f"metric {name_of(function)} must return a Score, a number or a 0-dim tensor, "
-                    f"got {result!r}")

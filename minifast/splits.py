@@ -34,6 +34,25 @@ def by_idx(n: int, valid_idx: Sequence[int]) -> Split:
     return train, valid
 
 
+def by_names(files: Sequence[Path], list_file: Path) -> Split:
+    """The files that a text file names, one a line, are for validation; folders do not matter.
+
+    Raises ValueError where the text file is missing or no text, where it names something else than
+    one of the files (the first is said), or one of the two would be empty.
+    """
+    check.exists("list of files", list_file, "check the path; it is relative to the pictures'")
+    try:
+        lines = list_file.read_text(encoding="utf-8-sig").splitlines()
+    except ValueError as error:
+        raise ValueError(f"list of files {list_file} is no text: {error}") from error
+    wanted = {Path(line.strip()).name for line in lines} - {""}
+    unknown = wanted - {file.name for file in files}
+    if unknown:
+        raise ValueError(f"{list_file} names {len(unknown)} files that are not there: "
+                         f"{check.some(sorted(unknown))}; check their suffix, and the folder")
+    return by_idx(len(files), [i for i, file in enumerate(files) if file.name in wanted])
+
+
 def by_folder(files: Sequence[Path], path: Path, train: str, valid: str) -> Split:
     """By the first folder below `path`; a warning names other folders, whose files are left out.
 

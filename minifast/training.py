@@ -3,7 +3,8 @@
 Each function calls those before it. There are no callbacks: what you want otherwise, change here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from time import perf_counter
 
@@ -13,9 +14,9 @@ from torch.optim import Optimizer
 
 from minifast.databunch import DataBunch
 from minifast.loader import Batch, Loader
-from minifast.metrics import Metric, Score, name_of, score
 from minifast.progress import EpochTable, bar, minutes
 from minifast.recorder import Recorder
+from minifast.scores import Metric, Score, name_of, score
 from minifast.seeds import seeded
 
 Loss = Callable[[Tensor, Tensor], Tensor]                       # (logits, targets) -> 0-dim, a mean
@@ -44,28 +45,47 @@ def set_rates(optimizer: Optimizer, rates: Sequence[float], momentum: float) -> 
         group["lr"], group["betas"] = rate, (momentum, group["betas"][1])
 
 
-@torch.no_grad()
-def validate(model: nn.Module, loader: Loader, loss_func: Loss, metrics: Sequence[Metric],
-             autocast: torch.autocast) -> dict[str, float]:
-    """valid_loss and each metric by name, exact over the whole data set whatever the batch size.
-
-    The loss of a batch weighs as much as it has pictures. The model runs in eval mode (dropout off,
-    BatchNorm by its running statistics); then each layer is in the mode in which it came.
-    """
-    totals = {"valid_loss": Score(0, 0), **{name_of(function): Score(0, 0) for function in metrics}}
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Inside, the model is in eval mode (dropout off, BatchNorm by its running statistics), and no
+    graph is kept; afterwards, also after an error, each layer is in the mode in which it came."""
     modes = [(layer, layer.training) for layer in model.modules()]
     model.eval()
     try:
-        for x, y in bar(loader.batches(0), len(loader), "valid"):
-            with autocast:
-                logits = model(x)
-            logits = logits.float()
-            totals["valid_loss"] += Score(loss_func(logits, y).double() * len(y), len(y))
-            for function in metrics:
-                totals[name_of(function)] += score(function, logits, y)
+        with torch.no_grad():
+            yield
     finally:
         for layer, mode in modes:
             layer.training = mode
+
+
+def outputs(model: nn.Module, loader: Loader, autocast: torch.autocast) -> Iterator[Batch]:
+    """(logits, y) of each batch of a loader, in order; logits are float32."""
+    for x, y in bar(loader.batches(0), len(loader), "valid"):
+        with autocast:
+            logits = model(x)
+        yield logits.float(), y
+
+
+def scores(model: nn.Module, loader: Loader, loss_func: Loss, metrics: Sequence[Metric],
+           autocast: torch.autocast) -> dict[str, Score]:
+    """valid_loss and each metric by name, exact over the whole data set whatever the batch size.
+
+    The loss of a batch weighs as much as it has pictures.
+    """
+    totals = {"valid_loss": Score(0, 0), **{name_of(function): Score(0, 0) for function in metrics}}
+    with evaluating(model):
+        for logits, y in outputs(model, loader, autocast):
+            totals["valid_loss"] += Score(loss_func(logits, y).double() * len(y), len(y))
+            for function in metrics:
+                totals[name_of(function)] += score(function, logits, y)
+    return totals
+
+
+def validate(model: nn.Module, loader: Loader, loss_func: Loss, metrics: Sequence[Metric],
+             autocast: torch.autocast) -> dict[str, float]:
+    """The values of `scores`."""
+    totals = scores(model, loader, loss_func, metrics, autocast)
     return {name: float(total) for name, total in totals.items()}
 
 

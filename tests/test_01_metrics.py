@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from minifast import metrics
-from minifast.metrics import (METRICS, Score, accuracy, accuracy_thresh, fbeta, metric, name_of,
-                              register, score)
+from minifast.metrics import (METRICS, accuracy, accuracy_thresh, confusion, fbeta,
+                              foreground_accuracy, mean_iou, metric, register)
+from minifast.scores import Score, name_of, score
 
 # Three pictures, four tags. The probabilities are about
 #   .88 .27 .12 .50      at .2 said: yes yes no  yes     at .5: yes no  no  no
@@ -305,3 +306,144 @@ def test_anything_else_is_refused_with_the_name_of_the_metric(wrong):
 
     with pytest.raises(TypeError, match=r"my_metric\(knob=1\)"):
         score(partial(my_metric, knob=1), LOGITS, TAGS)
+
+
+# A class for each pixel: three classes, of which 2 is void, in two pictures of 1 x 4 pixels
+#   truth   0 0 1 1    2 2 0 1
+#   said    0 1 1 2    0 1 0 1        right of the six that are not void: 0 . 1 .  0 1 = four
+
+TRUTH = torch.tensor([[[0, 0, 1, 1]], [[2, 2, 0, 1]]])
+SAID = torch.tensor([[[0, 1, 1, 2]], [[0, 1, 0, 1]]])
+MAPS = torch.nn.functional.one_hot(SAID, 3).permute(0, 3, 1, 2).float()         # (2, 3, 1, 4)
+VOID = torch.full((2, 1, 4), 2)
+
+
+def random_maps(seed: int, n: int = 7, c: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (n, c, 6, 8), and masks of which some have much void (class 3)."""
+    rng = torch.Generator().manual_seed(seed)
+    masks = torch.randint(c, (n, 6, 8), generator=rng)
+    masks[::2, :, :6] = 3
+    return torch.randn(n, c, 6, 8, generator=rng), masks
+
+
+def test_accuracy_of_masks_counts_every_pixel():
+    assert accuracy(MAPS, TRUTH) == Score(4, 8)
+
+
+def test_confusion_has_a_row_per_true_class_and_a_column_per_answer():
+    score = confusion(MAPS, TRUTH)
+    assert score.hits.tolist() == [[2, 1, 0], [0, 2, 1], [1, 1, 0]]
+    assert score.out_of.tolist() == [[3], [3], [2]]
+    assert score.values[1].tolist() == pytest.approx([0, 2 / 3, 1 / 3])
+
+
+def test_void_pixels_are_not_in_the_confusion_but_void_answers_are():
+    assert confusion(MAPS, TRUTH, void_code=2).hits.tolist() == [[2, 1, 0], [0, 2, 1], [0, 0, 0]]
+
+
+def test_foreground_accuracy_leaves_void_out():
+    score = foreground_accuracy(MAPS, TRUTH, void_code=2)
+    assert (int(score.hits), int(score.out_of)) == (4, 6)
+    assert float(foreground_accuracy(MAPS, TRUTH, void_code=0)) == 2 / 5    # not 0: 1 and 1 of 5
+
+
+def test_mean_iou_by_hand():
+    # class 0: 2 of 2 + 1 = 3;  class 1: 2 of 2 + 1 + 1 = 4;  void is left out
+    score = mean_iou(MAPS, TRUTH, void_code=2)
+    assert score.values.tolist()[:2] == pytest.approx([2 / 3, 2 / 4]) and isnan(score.values[2])
+    assert float(score) == pytest.approx((2 / 3 + 1 / 2) / 2)
+    # void counted: 0: 2 of 4, 1: 2 of 5, 2: 0 of 3
+    assert mean_iou(MAPS, TRUTH).values.tolist() == pytest.approx([2 / 4, 2 / 5, 0])
+
+
+def test_a_class_that_does_not_occur_is_left_out_of_mean_iou_and_one_only_said_is_not():
+    # Truth 0 everywhere; of four classes 0 and 1 are said: 1 of 2 for the one, 0 of 1 for the other
+    maps = torch.nn.functional.one_hot(torch.tensor([[[0, 1]]]), 4).permute(0, 3, 1, 2).float()
+    score = mean_iou(maps, torch.zeros(1, 1, 2, dtype=torch.int64))
+    assert score.values.tolist()[:2] == [.5, 0] and score.values[2:].isnan().all()
+    assert float(score) == .25
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_pixel_metrics_are_those_of_numpy_pixel_by_pixel(seed):
+    logits, masks = random_maps(seed)
+    said, true = logits.argmax(dim=1).numpy(), masks.numpy()
+    counts = numpy.zeros((5, 5), dtype=int)
+    for i, j in zip(true[true != 3], said[true != 3]):
+        counts[i, j] += 1
+    assert confusion(logits, masks, 3).hits.tolist() == counts.tolist()
+    assert float(foreground_accuracy(logits, masks, 3)) == pytest.approx(
+        (said == true)[true != 3].mean())
+    ious = [((said == k) & (true == k)).sum() / (((said == k) | (true == k)) & (true != 3)).sum()
+            for k in (0, 1, 2, 4)]
+    assert float(mean_iou(logits, masks, 3)) == pytest.approx(numpy.mean(ious))
+
+
+@pytest.mark.parametrize("function", [accuracy, *(
+    partial(function, void_code=3) for function in (confusion, foreground_accuracy, mean_iou))])
+@pytest.mark.parametrize("bs", [1, 2, 3, 7])
+def test_batches_of_any_size_give_the_same_pixel_metric(function, bs):
+    logits, masks = random_maps(0)
+    whole, total = function(logits, masks), Score(0, 0)
+    for start in range(0, 7, bs):
+        total += score(function, logits[start:start + bs], masks[start:start + bs])
+    assert torch.equal(torch.as_tensor(total.hits), torch.as_tensor(whole.hits))
+    assert torch.equal(torch.as_tensor(total.out_of), torch.as_tensor(whole.out_of))
+
+
+@pytest.mark.parametrize("function", [foreground_accuracy, mean_iou, confusion])
+def test_a_batch_of_void_alone_is_harmless(function):
+    empty = function(MAPS, VOID, void_code=2)
+    assert isnan(float(empty))                                              # 0 of 0
+    assert float(function(MAPS, TRUTH, void_code=2) + empty) == float(
+        function(MAPS, TRUTH, void_code=2))
+
+
+def test_void_may_be_unknown():
+    assert float(foreground_accuracy(MAPS, TRUTH, void_code=None)) == .5
+
+
+@pytest.mark.parametrize("void_code", [-1, 3, 30])
+def test_void_must_be_a_class(void_code):
+    with pytest.raises(ValueError, match=rf"void_code.*{void_code}"):
+        confusion(MAPS, TRUTH, void_code)
+
+
+def test_masks_of_another_size_are_refused():
+    with pytest.raises(ValueError, match=r"answers \(2, 1, 4\).*targets \(2, 4, 1\)"):
+        confusion(MAPS, TRUTH.transpose(1, 2))
+
+
+def test_the_notebooks_acc_camvid_works_unchanged():
+    void_code = 2
+
+    def acc_camvid(input, target):
+        target = target.squeeze(1)
+        mask = target != void_code
+        return (input.argmax(dim=1)[mask] == target[mask]).float().mean()
+
+    maps, truth = MAPS.reshape(2, 3, 2, 2), TRUTH.reshape(2, 2, 2)
+    # Each picture weighs the same: 2 of 4 and 2 of 2
+    total = score(acc_camvid, maps[:1], truth[:1]) + score(acc_camvid, maps[1:], truth[1:])
+    assert float(total) == .75
+    # One of void alone gives NaN, and weighs nothing
+    void = score(acc_camvid, maps, torch.full_like(truth, void_code))
+    assert float(total + void) == .75 and isnan(float(void))
+
+
+@pytest.mark.parametrize("value", [float("inf"), -float("inf")])
+def test_a_metric_that_is_infinite_stays_so(value):
+    assert float(score(lambda logits, targets: value, MAPS, TRUTH)) == value
+
+
+def test_values_of_a_score_are_those_of_each_class_and_nan_where_it_does_not_occur():
+    values = Score(torch.tensor([1, 0, 3]), torch.tensor([2, 0, 3])).values
+    assert values.dtype == torch.float64
+    assert values[[0, 2]].tolist() == [.5, 1] and isnan(values[1])
+
+
+def test_pixel_metrics_are_registered():
+    assert metric("mean_iou") is mean_iou
+    acc = metric("foreground_accuracy", void_code=2)
+    assert float(acc(MAPS, TRUTH)) == pytest.approx(4 / 6)
+    assert name_of(acc) == "foreground_accuracy(void_code=2)"

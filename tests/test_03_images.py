@@ -6,8 +6,8 @@ from PIL import ExifTags, Image, JpegImagePlugin
 import pytest
 import torch
 
-from minifast.images import (open_image, resize, scaled_size, to_pil, to_rgb, to_tensor,
-                             upright_size)
+from minifast.images import (image_size, open_image, open_mask, resize, scaled_size, to_pil, to_rgb,
+                             to_tensor, upright_size)
 
 RED, ORANGE = (255, 0, 0), (200, 100, 50)
 ORANGE_IN_GREY = (124, 124, 124)         # .299 * 200 + .587 * 100 + .114 * 50 = 124.2
@@ -408,3 +408,119 @@ def test_to_pil_takes_floats_as_0_to_1_clipped_and_rounded():
 def test_to_pil_refuses_another_shape(shape):
     with pytest.raises(ValueError, match=rf"to_pil.*\({str(shape)[1:-1]}\)"):
         to_pil(torch.zeros(shape))
+
+
+# Masks
+
+def mask_of(values: list | numpy.ndarray, path: Path, mode: str = "L") -> Path:
+    """A mask file; in mode P class k has the colour (200 - k, 0, k), in which no number shows."""
+    picture = Image.fromarray(numpy.array(values, dtype=numpy.uint8))
+    if mode == "P":
+        picture = picture.convert("P")
+        picture.putpalette([part for k in range(256) for part in ((200 - k) % 256, 0, k)])
+    return saved(picture, path)
+
+
+@pytest.mark.parametrize("mode, name", [("L", "a.png"), ("P", "a.png"), ("L", "a.tif"),
+                                        ("P", "a.bmp")])
+def test_a_mask_is_the_class_numbers_of_grey_and_palette_pictures_alike(tmp_path, mode, name):
+    values = [[0, 1, 2], [11, 30, 2]]
+    mask = open_mask(mask_of(values, tmp_path / name, mode))
+    assert mask.dtype == torch.int64 and mask.tolist() == values
+
+
+def test_a_mask_of_4_bits_is_read(tmp_path):
+    picture = Image.fromarray(numpy.array([[0, 11, 3]], dtype=numpy.uint8)).convert("P")
+    picture.putpalette([10 * k for k in range(12) for _ in range(3)])
+    assert open_mask(saved(picture, tmp_path / "a.png", bits=4)).tolist() == [[0, 11, 3]]
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int32"])
+def test_a_mask_may_have_numbers_above_255(tmp_path, dtype):
+    picture = Image.fromarray(numpy.array([[0, 256], [1000, 3]], dtype=dtype))
+    file = saved(picture, tmp_path / "a.tif")
+    assert open_mask(file).tolist() == [[0, 256], [1000, 3]]
+    assert open_mask(file, (2, 4), "squish").tolist() == [[0, 0, 256, 256], [1000, 1000, 3, 3]]
+
+
+def test_div_turns_255_into_1(tmp_path):
+    file = mask_of([[0, 255], [255, 255]], tmp_path / "a.png")
+    assert open_mask(file, div=True).tolist() == [[0, 1], [1, 1]]
+    assert open_mask(file).tolist() == [[0, 255], [255, 255]]
+
+
+def test_div_is_for_0_and_255_alone(tmp_path):
+    with pytest.raises(ValueError, match=r"mask .*\ba\.png.*div=True.*0, 7, 255"):
+        open_mask(mask_of([[0, 255], [7, 255]], tmp_path / "a.png"), div=True)
+
+
+def test_a_mask_of_single_bits_has_0_and_255_as_in_v1(tmp_path):
+    file = saved(Image.fromarray(numpy.array([[True, False]])), tmp_path / "a.png")
+    assert open_mask(file).tolist() == [[255, 0]]
+    assert open_mask(file, div=True).tolist() == [[1, 0]]
+
+
+@pytest.mark.parametrize("mode, name", [("RGB", "a.png"), ("RGBA", "a.png"), ("LA", "a.png"),
+                                        ("F", "a.tif"), ("CMYK", "a.jpg")])
+def test_colours_are_no_class_numbers(tmp_path, mode, name):
+    with pytest.raises(ValueError, match=rf"mask .*\b{name}.*\b{mode}\b.*grey or a palette"):
+        open_mask(saved(Image.new(mode, (3, 2)), tmp_path / name))
+
+
+@pytest.mark.parametrize("mode", ["L", "P"])
+@pytest.mark.parametrize("size, method", [((5, 7), "crop"), ((40, 64), "crop"), ((9, 30), "pad"),
+                                          ((50, 20), "pad"), ((8, 8), "squish"),
+                                          ((33, 47), "squish"), ((20, 30), "crop")])
+def test_a_mask_is_never_interpolated(tmp_path, mode, size, method):
+    # Between 3 and 90 lie many numbers, and after any resizing none of them is there.
+    rng = numpy.random.default_rng(0)
+    values = rng.choice([3, 90, 201], (20, 30))
+    mask = open_mask(mask_of(values, tmp_path / "a.png", mode), size, method, (0.2, 0.9))
+    assert tuple(mask.shape) == size and set(mask.unique().tolist()) == {3, 90, 201}
+
+
+def test_the_nearest_pixel_is_the_one_in_which_the_middle_of_the_new_one_lies(tmp_path):
+    # 6 columns as 3: the middles are at 1, 3, 5 of 0..6, in columns 1, 3, 5; as 4: .75 2.25 3.75
+    # 5.25; 5 rows as 1: the middle is at 2.5, in row 2
+    values = numpy.arange(30).reshape(5, 6)
+    file = mask_of(values, tmp_path / "a.png")
+    assert open_mask(file, (5, 4), "squish")[0].tolist() == [0, 2, 3, 5]
+    assert open_mask(file, (1, 3), "squish").tolist() == [[13, 15, 17]]
+
+
+@pytest.mark.parametrize("size, method", [((8, 12), "crop"), ((16, 8), "crop"), ((20, 12), "pad"),
+                                          ((8, 8), "squish")])
+def test_a_mask_stays_on_its_picture(tmp_path, size, method):
+    # Two halves of one colour each: where the picture is all black or all white, so is the mask.
+    values = numpy.zeros((32, 48), dtype=numpy.uint8)
+    values[10:, 20:] = 1
+    picture = saved(from_array(values * 255), tmp_path / "a.png")
+    x = open_image(picture, size, method, (0.3, 0.8))[0]
+    y = open_mask(mask_of(values, tmp_path / "a_P.png"), size, method, (0.3, 0.8))
+    assert not y[x == 0].any() and y[x == 255].all() and 0 < y.float().mean() < 1
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_mask_is_turned_as_its_camera_says(tmp_path, orientation):
+    picture = Image.fromarray(numpy.array([[1, 2, 3]], dtype=numpy.uint8))
+    mask = open_mask(saved(picture, tmp_path / "a.png", orientation))
+    assert mask.tolist() == ([[3, 2, 1]] if orientation == 3 else [[1], [2], [3]])
+
+
+def test_a_mask_that_cannot_be_read_is_refused_as_a_mask(tmp_path):
+    with pytest.raises(ValueError, match=r"mask .*\bnone\.png does not exist"):
+        open_mask(tmp_path / "none.png")
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"mask .*\ba\.png is an empty file"):
+        open_mask(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no mask")
+    with pytest.raises(ValueError, match=r"mask .*\bb\.png cannot be read"):
+        open_mask(tmp_path / "b.png")
+
+
+def test_image_size_is_rows_and_columns_upright(tmp_path):
+    file = saved(Image.new("RGB", (30, 20)), tmp_path / "a.jpg", 6)
+    assert image_size(file) == (30, 20)
+    assert image_size(str(saved(Image.new("L", (30, 20)), tmp_path / "b.png"))) == (20, 30)
+    with pytest.raises(ValueError, match=r"picture .*\bnone\.png"):
+        image_size(tmp_path / "none.png")

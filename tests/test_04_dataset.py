@@ -1,15 +1,12 @@
-from math import log
 from pathlib import Path
-import warnings
 
 import numpy
 from PIL import Image, JpegImagePlugin
 import pytest
 import torch
 
-from minifast.dataset import Categories, Dataset, Tags, target_for
-
-FILES = [Path("a.jpg"), Path("b.jpg"), Path("c.jpg")]
+from minifast.dataset import Dataset
+from minifast.targets import Categories, Masks
 
 
 def numbered(folder: Path, shape: tuple[int, int] = (12, 4), count: int = 3) -> list[Path]:
@@ -27,121 +24,6 @@ def numbered(folder: Path, shape: tuple[int, int] = (12, 4), count: int = 3) -> 
 def first_row(picture: torch.Tensor) -> int:
     return int(picture[0, 0, 0]) // 10
 
-
-# One class a picture
-
-def test_a_category_is_the_number_of_its_class():
-    target = Categories(["sea", "land", "air"]).encode("land")
-    assert (target.dtype, target.ndim, int(target)) == (torch.int64, 0, 1)
-
-
-def test_an_unknown_category_is_refused_with_the_nearest():
-    with pytest.raises(ValueError, match=r"class.*\blnd\b.*\bland\b"):
-        Categories(["sea", "land"]).encode("lnd")
-
-
-def test_the_caption_of_a_category_is_its_class():
-    target = Categories(("sea", "land", "air"))
-    assert [target.caption(torch.tensor(number)) for number in (2, 0)] == ["air", "sea"]
-    assert target.classes == ["sea", "land", "air"]
-
-
-def test_the_loss_of_categories_is_cross_entropy():
-    # -log(3/4) and -log(1/2), mean .4904146
-    loss = Categories(["a", "b"]).loss(torch.tensor([[0, log(3)], [5, 5]]), torch.tensor([1, 0]))
-    assert loss.item() == pytest.approx(0.4904146, abs=1e-6)
-
-
-# Any number of classes a picture
-
-def test_tags_are_a_0_or_a_1_per_class():
-    target = Tags(["cloudy", "haze", "road"]).encode(["road", "cloudy"])
-    assert target.dtype == torch.float32
-    assert target.tolist() == [1, 0, 1]
-    assert Tags(["cloudy", "haze"]).encode([]).tolist() == [0, 0]
-
-
-def test_a_tag_that_stands_twice_counts_once():
-    assert Tags(["haze", "road"]).encode(["road", "road"]).tolist() == [0, 1]
-
-
-def test_an_unknown_tag_is_refused_with_the_nearest():
-    with pytest.raises(ValueError, match=r"tag.*\braod\b.*\broad\b"):
-        Tags(["haze", "road"]).encode(["haze", "raod"])
-
-
-def test_the_caption_of_tags_is_those_that_there_are():
-    tags = Tags(("cloudy", "haze", "road"))
-    assert tags.caption(torch.tensor([1., 0, 1])) == "cloudy;road"
-    assert tags.caption(torch.zeros(3)) == ""
-    assert tags.classes == ["cloudy", "haze", "road"]
-
-
-def test_the_loss_of_tags_is_binary_cross_entropy_over_pictures_and_classes():
-    logits = torch.tensor([[2, -1, -2, 0], [-3, 1, .5, -1.2], [-5, -5, -5, -5]])
-    targets = torch.tensor([[1., 0, 0, 1], [0, 1, 0, 1], [0, 0, 1, 0]])
-    assert Tags("abcd").loss(logits, targets).item() == pytest.approx(0.7571945, abs=1e-6)
-
-
-# Which kind of target the labels make
-
-def test_strings_make_categories_with_sorted_classes_of_all_items():
-    target = target_for(["sea", "land", "sea"], FILES, train=[0, 1])
-    assert isinstance(target, Categories)
-    assert target.classes == ["land", "sea"]
-
-
-def test_lists_of_strings_make_tags_with_sorted_classes_of_all_items():
-    target = target_for([["road", "haze"], ["haze"], []], FILES, train=[0, 1, 2])
-    assert isinstance(target, Tags)
-    assert target.classes == ["haze", "road"]
-
-
-def test_classes_that_are_given_keep_their_order():
-    target = target_for(["sea", "land"], FILES[:2], train=[0, 1], classes=("sea", "land"))
-    assert target.classes == ["sea", "land"]
-
-
-def test_a_class_that_only_validation_has_is_kept_and_warned_of():
-    with pytest.warns(UserWarning, match=r"^(?!.*\bsea\b).*\bair\W+land\b"):
-        target = target_for(["sea", "land", "air"], FILES, train=[0])
-    assert target.classes == ["air", "land", "sea"]
-    with pytest.warns(UserWarning, match=r"^(?!.*\bhaze\b).*\broad\b"):
-        assert target_for([["haze"], ["haze", "road"]], FILES[:2], train=[0]).classes == [
-            "haze", "road"]
-
-
-def test_a_class_that_no_item_has_is_warned_of():
-    with pytest.warns(UserWarning, match=r"^(?!.*\b(sea|land)\b).*\bfire\b"):
-        target_for(["sea", "land"], FILES[:2], train=[0, 1], classes=["sea", "fire", "land"])
-
-
-def test_there_is_no_warning_where_training_has_every_class():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        target_for(["sea", "land", "sea"], FILES, train=[1, 2])
-        target_for([["haze"], ["haze", "road"]], FILES[:2], train=[1])
-
-
-def test_a_class_that_is_not_among_those_given_is_refused_with_its_file():
-    with pytest.raises(ValueError, match=r"\bb\.jpg.*\bair\b.*\bsea\W+land\b"):
-        target_for(["sea", "air", "land"], FILES, train=[0, 1, 2], classes=["sea", "land"])
-
-
-def test_tags_that_are_not_among_those_given_are_refused_with_their_file():
-    with pytest.raises(ValueError, match=r"\bc\.jpg.*\b(fire\W+smoke|smoke\W+fire)\b.*\bhaze\b"):
-        target_for([["haze"], [], ["smoke", "haze", "fire"]], FILES, train=[0, 1, 2],
-                   classes=["haze"])
-
-
-def test_an_empty_class_is_refused_with_its_file():
-    with pytest.raises(ValueError, match=r"\bb\.jpg.*(''|empty)"):
-        target_for(["sea", "", "sea"], FILES, train=[0, 1, 2])
-    with pytest.raises(ValueError, match=r"\ba\.jpg.*(''|empty)"):
-        target_for([["haze", ""], ["road"]], FILES[:2], train=[0, 1], classes=["", "haze", "road"])
-
-
-# The data set
 
 def test_a_dataset_has_a_length_and_pairs_of_picture_and_target(tmp_path):
     target = Categories(["low", "high"])
@@ -233,17 +115,37 @@ def test_an_item_that_cannot_be_read_is_named(tmp_path):
             Dataset(paths, size=(4, 4))[key]
 
 
-def test_strings_and_lists_of_strings_are_not_mixed():
-    with pytest.raises(ValueError, match=r"(?=.*\bb\.jpg.*\broad\b).*\ba\.jpg.*\bhaze\b"):
-        target_for([["haze"], "road", "road"], FILES, [0])
+# Masks are cut as their pictures are
+
+def with_masks(folder: Path, shape: tuple[int, int] = (12, 4)) -> Dataset:
+    """Pictures as `numbered`, whose masks tell the row of each pixel."""
+    files = numbered(folder, shape)
+    masks = [file.with_name(f"{file.stem}_P.png") for file in files]
+    for mask in masks:
+        rows = numpy.arange(shape[0], dtype=numpy.uint8)[:, None].repeat(shape[1], axis=1)
+        Image.fromarray(rows).save(mask)
+    return Dataset(files, masks, Masks([f"row {i}" for i in range(shape[0])]), size=(4, 4))
 
 
-@pytest.mark.parametrize("labels, named", [(["haze", 3, "road"], r"b\.jpg.*3"),
-                                           ([3, 3, 3], r"a\.jpg.*3")])
-def test_a_label_that_is_neither_a_string_nor_a_list_is_refused_with_its_file(labels, named):
-    with pytest.raises(ValueError, match=named):
-        target_for(labels, FILES, [0])
+def test_without_a_size_picture_and_mask_come_as_they_are(tmp_path):
+    dataset = with_masks(tmp_path)
+    dataset.size = None
+    picture, mask = dataset[1]
+    assert mask.dtype == torch.int64 and torch.equal(mask * 10, picture[0].long())
 
 
-def test_a_label_none_is_one_that_nobody_needs():
-    assert target_for([None, "haze", "road"], FILES, [1, 2]).classes == ["haze", "road"]
+def test_wherever_the_cut_lies_a_mask_is_cut_as_its_picture(tmp_path):
+    dataset = with_masks(tmp_path)
+    for key in [0, *((1, 42, epoch) for epoch in range(20))]:
+        picture, mask = dataset[key]
+        assert torch.equal(mask * 10, picture[0].long())
+    assert len({int(dataset[1, 42, epoch][1][0, 0]) for epoch in range(20)}) > 3
+
+
+def test_the_method_is_the_same_for_picture_and_mask(tmp_path):
+    dataset = with_masks(tmp_path)
+    dataset.size, dataset.method = (12, 8), "pad"                   # 4 columns and 2 + 2 mirrored
+    picture, mask = dataset[0]
+    assert tuple(mask.shape) == (12, 8) and torch.equal(mask * 10, picture[0].long())
+    dataset.size, dataset.method = (4, 2), "squish"                 # rows 1, 4, 7, 10 are nearest
+    assert dataset[0][1].tolist() == [[1, 1], [4, 4], [7, 7], [10, 10]]

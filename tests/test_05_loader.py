@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from minifast.dataset import Categories, Dataset
+from minifast.dataset import Dataset
+from minifast.targets import Categories
 from minifast.loader import (Loader, as_pair, collate, denormalize, ignore_ctrl_c,
                              imagenet_stats, normalize)
 
@@ -130,6 +131,12 @@ def test_iterating_counts_epochs_and_batches_of_an_epoch_does_not():
     assert batches.epoch == 3
     next(iter(batches))                                         # an epoch cut short counts too
     assert batches.epoch == 4
+
+
+def test_one_batch_may_be_of_certain_items_in_their_order():
+    batches = loader(Numbered(10), train=False, tfms=noisy)
+    x, y = batches.one_batch([7, 2, 5])
+    assert y.tolist() == [7, 2, 5] and (x * 255).long()[0, 0, 0, 0] >= 7 and batches.epoch == 0
 
 
 @pytest.mark.parametrize("train", [True, False])

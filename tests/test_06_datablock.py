@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from minifast.datablock import ImageList
+from minifast.datablock import ImageList, SegmentationList
 from minifast.databunch import DataBunch
-from minifast.dataset import Categories, Tags
+from minifast.targets import Categories, Masks, Tags
 from minifast.loader import imagenet_stats
 
 CPU = torch.device("cpu")
@@ -385,3 +385,71 @@ def test_files_that_a_split_left_out_are_not_labelled_and_make_no_class(tmp_path
 def test_a_column_without_any_tag_is_refused(tmp_path):
     with pytest.warns(UserWarning, match="no tag"), pytest.raises(ValueError, match="column"):
         listed(tmp_path, ["", "", ""]).split_by_idx([0]).label_from_csv(" ")
+
+
+# Masks
+
+def streets(path: Path, count: int = 4, colours: tuple[int, int] = (0, 1)) -> None:
+    """images/I.png, upper half black, lower half white, and labels/I_P.png, of two classes."""
+    for i in range(count):
+        half = numpy.repeat(numpy.arange(2, dtype=numpy.uint8), 8)[:, None].repeat(24, axis=1)
+        for file, values in (("images", half * 255), ("labels", numpy.array(colours)[half])):
+            name = f"{i}_P.png" if file == "labels" else f"{i}.png"
+            (path / file).mkdir(exist_ok=True)
+            Image.fromarray(values.astype(numpy.uint8)).save(path / file / name)
+    (path / "valid.txt").write_text(f"{count - 1}.png\n")
+
+
+def mask_of(file: Path) -> Path:
+    return file.parents[1] / "labels" / f"{file.stem}_P{file.suffix}"
+
+
+def segmentation(path: Path) -> ImageList:
+    streets(path)
+    return (SegmentationList.from_folder(path / "images").split_by_fname_file("../valid.txt")
+            .label_from_func(mask_of, classes=["sky", "road"]))
+
+
+def test_segmentation_goes_through_the_notebooks_steps(tmp_path):
+    data = bunch(segmentation(tmp_path).transform(size=(8, 12)), bs=3)
+    assert isinstance(data.target, Masks) and data.classes == ["sky", "road"] and data.c == 2
+    x, y = data.one_batch()
+    assert tuple(x.shape) == (3, 3, 8, 12) and torch.equal(y, (x[:, 0] > 0.5).long())
+    assert y.dtype == torch.int64 and len(data.valid_ds) == 1
+    assert data.valid_ds.files == [tmp_path / "images" / "3.png"]
+
+
+def test_transforms_move_masks_with_their_pictures(tmp_path):
+    def upside_down(x, y, rng):
+        return x.flip(2), y.flip(1)
+
+    data = bunch(segmentation(tmp_path).transform(upside_down), bs=3)
+    x, y = data.one_batch()
+    assert torch.equal(y, (x[:, 0] > 0.5).long()) and y[:, 0].all()
+
+
+def test_masks_of_0_and_255_are_divided_where_that_is_said(tmp_path):
+    streets(tmp_path, colours=(0, 255))
+    split = SegmentationList.from_folder(tmp_path / "images").split_by_idx([0])
+    assert split.label_from_func(mask_of, classes=["no", "yes"], div=True).target.div
+    with pytest.raises(ValueError, match=r"_P\.png.*255 \(192 pixels\).*div=True"):
+        split.label_from_func(mask_of, classes=["no", "yes"])
+
+
+def test_masks_may_lie_in_folders_of_their_own_and_other_folders_are_reported(tmp_path):
+    for folder in ("train", "val", "test"):
+        streets(tmp_path, 2)
+        (tmp_path / "images").rename(tmp_path / folder)
+        (tmp_path / "labels").rename(tmp_path / f"{folder}annot")
+    with pytest.warns(UserWarning, match="test, testannot, trainannot, valannot"):
+        split = SegmentationList.from_folder(tmp_path).split_by_folder(valid="val")
+    src = split.label_from_func(
+        lambda file: file.parents[1] / f"{file.parent.name}annot" / f"{file.stem}_P.png",
+        classes=["sky", "road"])
+    assert [src.files[i].parent.name for i in src.train + src.valid] == ["train"] * 2 + ["val"] * 2
+
+
+def test_a_list_of_names_is_looked_for_from_the_pictures_on(tmp_path):
+    streets(tmp_path)
+    with pytest.raises(ValueError, match=r"images.valid\.txt does not exist"):
+        SegmentationList.from_folder(tmp_path / "images").split_by_fname_file("valid.txt")

@@ -9,7 +9,7 @@ from torch.utils.data import TensorDataset
 
 from minifast import databunch
 from minifast.databunch import DataBunch
-from minifast.dataset import Categories, Tags
+from minifast.targets import Categories, Masks, Tags
 from minifast.loader import Loader, imagenet_stats
 
 CPU = torch.device("cpu")
@@ -240,3 +240,41 @@ def test_a_step_of_the_list_comes_before_databunch(step):
 def test_other_names_are_just_not_there():
     with pytest.raises(AttributeError, match=r"^(?!.*\bdatabunch\b).*\btrain_loader\b"):
         bunch().train_loader
+
+
+# Masks
+
+def with_masks(stats=None) -> DataBunch:
+    """Grey pictures 8 x 8 whose masks have sky above and a car below; no road anywhere."""
+    x = torch.full((4, 3, 8, 8), 100, dtype=torch.uint8)
+    y = torch.zeros(4, 8, 8, dtype=torch.int64)
+    y[:, 4:] = 2
+    data = DataBunch.create(TensorDataset(x, y), None, target=Masks(["sky", "road", "car"]), bs=4,
+                            device=CPU)
+    return data.normalize(stats) if stats else data
+
+
+@pytest.mark.parametrize("stats", [None, imagenet_stats])
+def test_show_batch_lays_the_masks_over_the_pictures(sheet, stats, monkeypatch):
+    monkeypatch.setattr(databunch.draw, "with_legend", lambda sheet, names: sheet)
+    with_masks(stats).show_batch(rows=2)
+    assert sheet["captions"] == [""] * 4 and sheet["columns"] == 2 and len(sheet["pictures"]) == 4
+    seen = numpy.asarray(sheet["pictures"][0])
+    # half the grey of 100, half of the colours #2299cc (sky, 0) and #aaff00 (car, 2)
+    assert abs(seen[0, 0] - numpy.array([67., 126.5, 152.])).max() < 2
+    assert abs(seen[7, 7] - numpy.array([135., 177.5, 50.])).max() < 2
+
+
+def test_the_legend_of_show_batch_has_the_classes_that_are_there(sheet, monkeypatch):
+    names = []
+    monkeypatch.setattr(databunch.draw, "with_legend", lambda sheet, those: names.append(those))
+    with_masks().show_batch(rows=2)
+    assert names == [{0: "sky", 2: "car"}]
+
+
+def test_a_loader_that_is_not_there_is_refused_with_the_way_out():
+    data = with_masks()
+    assert data.known_loader("train_dl") is data.train_dl
+    for name, way_out in (("valid_dl", "split"), ("test_dl", "add_test_folder")):
+        with pytest.raises(ValueError, match=way_out):
+            data.known_loader(name)

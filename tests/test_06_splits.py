@@ -5,7 +5,7 @@ import warnings
 import numpy
 import pytest
 
-from minifast.splits import by_folder, by_idx, by_rand_pct
+from minifast.splits import by_folder, by_idx, by_names, by_rand_pct
 
 FILES = [Path("data") / name for name in ("train/a/1.png", "valid/1.png", "train/2.png",
                                           "valid/b/2.png", "valid/3.png")]
@@ -74,3 +74,25 @@ def test_files_of_other_folders_are_left_out_with_a_warning():
 def test_a_folder_that_is_not_there_is_refused_and_those_there_are_named(train, valid, missing):
     with pytest.raises(ValueError, match=rf"folder.*\b{missing}\b.*\btrain\W+valid\b"):
         by_folder(FILES, Path("data"), train, valid)
+
+
+def test_split_by_names_goes_by_the_names_in_a_text_file_whatever_their_folders(tmp_path):
+    files = [Path("images", name) for name in ("a.png", "b.png", "sub/c.png", "d.png")]
+    names = tmp_path / "valid.txt"
+    names.write_text("\ufeffc.png\r\n\n elsewhere/a.png \n", encoding="utf-8")
+    assert by_names(files, names) == ([1, 3], [0, 2])
+
+
+def test_a_list_that_is_missing_or_no_text_or_names_no_such_file_is_refused(tmp_path):
+    names = tmp_path / "valid.txt"
+    with pytest.raises(ValueError, match=r"valid\.txt does not exist"):
+        by_names([Path("a.png")], names)
+    names.write_text("a.jpg\nb.png\nc.jpg\n")
+    with pytest.raises(ValueError, match=r"valid\.txt names 2 files.*a\.jpg, c\.jpg"):
+        by_names([Path("a.png"), Path("b.png")], names)
+    names.write_bytes(b"\xff\xfe\xfa")
+    with pytest.raises(ValueError, match=r"valid\.txt is no text"):
+        by_names([Path("a.png"), Path("b.png")], names)
+    names.write_text("\n")
+    with pytest.raises(ValueError, match="validation"):
+        by_names([Path("a.png"), Path("b.png")], names)

@@ -1,15 +1,19 @@
 from functools import partial
 
+import numpy
+from PIL import Image
 import pytest
 import torch
 from torch import Tensor, nn
 import torch.nn.functional as F
 
 from minifast.databunch import DataBunch
-from minifast.dataset import Categories, Tags
+from minifast.dataset import Dataset
 from minifast.files import save_tensors
 from minifast.learner import Learner
 from minifast.metrics import METRICS, accuracy, register
+from minifast.scores import Score
+from minifast.targets import Categories, Masks, Tags, pixel_loss
 
 
 class Points:
@@ -207,6 +211,100 @@ def test_validate_scores_and_leaves_no_trace():
     assert len(learn.recorder.epochs) == rows
     with pytest.raises(ValueError, match="no validation"):
         learner(points(valid=False)).validate()
+
+
+def test_score_keeps_what_a_metric_has_per_class():
+    def found(logits, targets):
+        """Of each class, how many were found."""
+        true = F.one_hot(targets, 2).bool()
+        return Score((true & F.one_hot(logits.argmax(dim=1), 2).bool()).sum(0), true.sum(0))
+
+    learn = learner()
+    score = learn.score(found)
+    x = learn.data.valid_ds.x
+    said, truth = learn.model.eval()(x).argmax(dim=1), x[:, 0] > 0
+    assert score.out_of.tolist() == [(~truth).sum().item(), truth.sum().item()]
+    assert score.hits.tolist() == [((said == k) & (truth == k)).sum().item() for k in (0, 1)]
+    with pytest.raises(ValueError, match="no validation"):
+        learner(points(valid=False)).score(found)
+
+
+def test_get_preds_are_of_validation_or_of_the_test_set():
+    learn = learner(DataBunch.create(Points(8), Points(6, seed=1), Points(4, seed=2),
+                                     target=Categories(["low", "high"]), bs=4,
+                                     device=torch.device("cpu")))
+    for test, dataset in ((False, learn.data.valid_ds), (True, learn.data.test_dl.dataset)):
+        likely, targets = learn.get_preds(test=test)
+        with torch.no_grad():
+            wanted = learn.model.eval()(dataset.x).softmax(dim=1)
+        assert torch.allclose(likely, wanted) and torch.equal(targets, (dataset.x[:, 0] > 0).long())
+    assert torch.equal(learn.get_preds()[1], learn.get_preds(test=False)[1])
+    with pytest.raises(ValueError, match="no test pictures.*add_test_folder"):
+        learner().get_preds(test=True)
+
+
+@pytest.fixture
+def pixels(tmp_path) -> Learner:
+    """A class for each pixel: dark on the left, light on the right, by one 1x1 convolution."""
+    halves = numpy.zeros((8, 12), dtype=numpy.uint8)
+    halves[:, 6:] = 1
+    for i in range(6):
+        Image.fromarray(halves * 255).convert("RGB").save(tmp_path / f"{i}.png")
+        Image.fromarray(halves).save(tmp_path / f"{i}_P.png")
+    files = [[tmp_path / f"{i}{suffix}.png" for i in range(6)] for suffix in ("", "_P")]
+    dataset = Dataset(*files, Masks(["dark", "light"]), (4, 6))
+    data = DataBunch.create(dataset, dataset, bs=3, device=torch.device("cpu"))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Conv2d(3, 2, 1)
+    return Learner(data, model, metrics=[accuracy, "mean_iou"], precision="float32")
+
+
+def test_a_learner_learns_masks_predicts_them_and_shows_them(pixels, tmp_path):
+    pixels.fit(10, 0.3)
+    assert pixels.validate()["accuracy"] == pixels.validate()["mean_iou"] == 1
+    caption, mask, likely = pixels.predict(tmp_path / "0.png")
+    assert caption == "dark;light" and likely.shape == (2, 8, 12)
+    assert not mask[:, :5].any() and mask[:, 7:].all()
+    assert pixels.show_results(rows=2).width == 4 * 162 + 5 * 12        # 6 columns, 27 times
+    assert pixels.show_results(rows=2, void_code=1).height > 2 * 108
+
+
+def test_predict_and_show_results_take_a_threshold(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("minifast.learner.predict", lambda *given: asked.append(given[3]))
+    monkeypatch.setattr("minifast.learner.show_results", lambda *given: asked.append(given[2:5]))
+    learn = learner()
+    learn.predict("a.png")
+    learn.predict("a.png", thresh=0.2)
+    learn.show_results()
+    learn.show_results(2, 0.2, void_code=3)
+    assert asked == [0.5, 0.2, (3, 0.5, None), (2, 0.2, 3)]
+
+
+def test_bigger_masks_by_other_data_or_by_loading_into_a_new_learner(pixels, tmp_path):
+    def bigger(size):
+        dataset = Dataset(pixels.data.train_ds.files, pixels.data.train_ds.labels,
+                          pixels.data.target, size)
+        return DataBunch.create(dataset, dataset, bs=3, device=torch.device("cpu"))
+
+    pixels.fit(1, 0.1)
+    pixels.save(tmp_path / "small.pth")
+    pixels.data = bigger((8, 12))
+    other = Learner(bigger((8, 12)), nn.Conv2d(3, 2, 1), metrics=[accuracy, "mean_iou"],
+                    precision="float32")
+    other.load(tmp_path / "small.pth")
+    assert other.validate() == pixels.validate()
+    for learn in (pixels, other):
+        learn.fit(1, 0.1)
+        assert next(iter(learn.data.valid_dl))[1].shape == (3, 8, 12)
+
+
+def test_void_may_be_left_out_of_the_loss(pixels):
+    learn = Learner(pixels.data, pixels.model, partial(pixel_loss, ignore=1), precision="float32")
+    learn.fit(20, 0.3)
+    assert learn.validate()["valid_loss"] < 0.05            # for it is enough to say 0 everywhere
+    assert (learn.get_preds()[0][:, 0] > 0.8).all()
 
 
 def test_other_data_of_the_same_classes_goes_on_with_the_same_model():

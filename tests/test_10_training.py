@@ -6,11 +6,12 @@ from torch import Tensor, nn
 import torch.nn.functional as F
 
 from minifast.databunch import DataBunch
-from minifast.dataset import Categories
-from minifast.metrics import Score, accuracy
+from minifast.targets import Categories
+from minifast.metrics import accuracy
+from minifast.scores import Score
 from minifast.recorder import Recorder
-from minifast.training import (broken_loss, fit, refuse_single_picture, set_rates, train_batch,
-                               train_epoch, validate)
+from minifast.training import (broken_loss, evaluating, fit, outputs, refuse_single_picture, scores,
+                               set_rates, train_batch, train_epoch, validate)
 
 FLOAT32 = torch.autocast("cpu", torch.bfloat16, enabled=False)
 
@@ -119,6 +120,45 @@ def test_validation_names_its_columns_and_takes_plain_functions():
                      [always_seven, partial(accuracy)], FLOAT32)
     assert list(found) == ["valid_loss", "always_seven", "accuracy()"]
     assert found["always_seven"] == 7.0
+
+
+def test_scores_keep_hits_and_out_of():
+    totals = scores(linear(), points(bs=3).valid_dl, F.cross_entropy, [accuracy], FLOAT32)
+    assert list(totals) == ["valid_loss", "accuracy"]
+    assert [float(total.out_of) for total in totals.values()] == [10, 10]
+    values = validate(linear(), points().valid_dl, F.cross_entropy, [accuracy], FLOAT32)
+    assert {name: float(total) for name, total in totals.items()} == pytest.approx(values)
+
+
+def test_outputs_are_logits_and_targets_batch_by_batch():
+    model, data = linear(), points()
+    for loader in (data.valid_dl, data.train_dl):
+        batches = list(outputs(model, loader, FLOAT32))
+        for (logits, y), (x, wanted) in zip(batches, loader.batches(0), strict=True):
+            assert torch.equal(logits, model(x)) and torch.equal(y, wanted)
+
+
+def test_outputs_are_float32_whatever_the_model_runs_in():
+    fast = torch.autocast("cpu", torch.bfloat16)
+    logits, _ = next(outputs(linear(), points().valid_dl, fast))
+    assert logits.dtype == torch.float32
+    assert torch.equal(logits, logits.bfloat16().float())           # it did run in bfloat16
+
+
+@pytest.mark.parametrize("error", [None, ValueError("a broken file"), KeyboardInterrupt()])
+def test_evaluating_ends_with_each_layer_in_the_mode_in_which_it_came(error):
+    model = nn.Sequential(nn.Dropout(), nn.BatchNorm1d(2), nn.Linear(2, 2)).train()
+    model[1].eval()
+    try:
+        with evaluating(model):
+            assert not any(layer.training for layer in model.modules())
+            assert not torch.is_grad_enabled()
+            if error:
+                raise error
+    except (ValueError, KeyboardInterrupt) as caught:
+        assert caught is error
+    assert [layer.training for layer in model.modules()] == [True, True, False, True]
+    assert torch.is_grad_enabled()
 
 
 def test_metrics_get_float32_logits():

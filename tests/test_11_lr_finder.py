@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import torch.nn.functional as F
 
 from minifast.databunch import DataBunch
-from minifast.dataset import Categories
+from minifast.targets import Categories
 from minifast.learner import Learner
 from minifast.lr_finder import LRCurve, lr_find
 from minifast.recorder import smoothed

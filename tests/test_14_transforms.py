@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from minifast.dataset import Categories, Dataset
+from minifast.dataset import Dataset
+from minifast.targets import Categories
 from minifast.geometry import dihedral, rotation, symmetric_warp, warp, zoom
 from minifast.loader import Loader
 from minifast.transforms import (Augment, Draws, apply, brightness, contrast, get_transforms,

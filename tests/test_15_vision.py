@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy
 from PIL import Image
 import pytest
@@ -7,8 +9,11 @@ from torch import nn
 from minifast.datablock import ImageList
 from minifast.databunch import DataBunch
 from minifast.files import save_tensors
-from minifast.resnet import resnet18
-from minifast.vision import cnn_learner
+from minifast.learner import Learner
+from minifast.groups import freeze_to
+from minifast.resnet import resnet18, resnet34
+from minifast.targets import pixel_loss
+from minifast.vision import cnn_learner, unet_learner
 
 
 class SmallNet(nn.Module):
@@ -126,3 +131,115 @@ def test_the_same_seed_gives_the_same_losses_with_0_and_with_2_workers(tmp_path,
         learn.fit_one_cycle(2, 1e-2)
         losses.append((learn.recorder.losses, learn.recorder.epochs[-1]["valid_loss"]))
     assert losses[0] == losses[1] == losses[2]
+
+
+def test_masks_are_not_for_cnn_learner_nor_whole_pictures_for_unet_learner(data, masks):
+    with pytest.raises(ValueError, match="masks.*unet_learner"):
+        cnn_learner(masks, SmallNet, pretrained=False)
+    with pytest.raises(ValueError, match="masks.*cnn_learner"):
+        unet_learner(data, SmallNet, pretrained=False)
+
+
+# A class for each pixel
+
+@pytest.fixture
+def masks(tmp_path) -> DataBunch:
+    """24 pictures of 24 x 32 pixels, in patches: red is class 1, green class 2, the rest is 0."""
+    rng = numpy.random.default_rng(0)
+    for i in range(24):
+        values = rng.integers(3, size=(6, 8), dtype=numpy.uint8).repeat(4, axis=0).repeat(4, axis=1)
+        pixels = rng.integers(0, 60, (24, 32, 3), dtype=numpy.uint8)
+        pixels[values == 1, 0] += 180
+        pixels[values == 2, 1] += 180
+        Image.fromarray(pixels).save(tmp_path / f"{i:02}.png")
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        Image.fromarray(values).save(tmp_path / "masks" / f"{i:02}.png")
+    files = sorted(tmp_path.glob("*.png"))
+    return (ImageList(tmp_path, tuple(files)).split_by_rand_pct(0.25)
+            .label_from_func(lambda file: tmp_path / "masks" / file.name, ["no", "red", "green"])
+            .transform(size=(24, 32)).databunch(bs=6, device=torch.device("cpu")))
+
+
+def test_a_unet_has_three_groups_body_body_and_all_else(masks):
+    learn = unet_learner(masks, SmallNet, pretrained=False, precision="float32")
+    body = list(learn.model.body)
+    assert [layer for group in learn.groups[:2] for layer in group] == body
+    rest = {id(p) for p in learn.groups[2].parameters()}
+    of_body = {id(p) for p in learn.model.body.parameters()}
+    assert rest | of_body == {id(p) for p in learn.model.parameters()} and not rest & of_body
+    assert learn.model.last.out_channels == 3 and learn.frozen_to == 0
+
+
+def test_camvids_groups_have_v1s_sizes_and_frozen_trains_what_v1_trains(masks):
+    learn = unet_learner(masks, resnet34, pretrained=False, bottle=True, precision="float32")
+    learn.freeze()
+    # REFERENCE 1.3: 41,133,018 parameters with 12 classes, of which 19,865,370 train; the last
+    # layer, 99 channels and a bias, has 9 classes fewer here. 2.6: the body's two groups.
+    total, trains = (sum(p.numel() for p in learn.model.parameters() if p.requires_grad or every)
+                     for every in (True, False))
+    assert (total, trains) == (41_133_018 - 900, 19_865_370 - 900)
+    assert [sum(p.numel() for p in group.parameters()) for group in learn.groups[:2]] == [
+        1_347_904, 19_936_768]
+    learn.fit_one_cycle(1, slice(1e-5, 1e-3))
+    assert [group["lr"] / learn.recorder.rates[-1][2] for group in
+            learn.optimizer.param_groups] == pytest.approx([.01, .1, 1])
+
+
+def test_a_pretrained_body_is_frozen_under_a_new_way_up(masks, tmp_path):
+    net = SmallNet()
+    file = save_tensors(tmp_path / "small.pth", net.state_dict())
+    learn = unet_learner(masks, SmallNet, pretrained=file, precision="float32")
+    assert learn.frozen_to == 2 and torch.equal(learn.model.body.conv.weight, net.conv.weight)
+    before = [p.clone() for p in (learn.model.body.conv.weight, learn.model.last.weight)]
+    learn.fit(1, 1e-2)
+    after = learn.model.body.conv.weight, learn.model.last.weight
+    assert torch.equal(before[0], after[0]) and not torch.equal(before[1], after[1])
+    freeze_to(learn.groups, 0)
+    assert all(p.requires_grad for p in learn.model.parameters())
+
+
+def test_knobs_reach_the_unet_and_its_learner(masks):
+    loss = partial(pixel_loss, ignore=0)
+    learn = unet_learner(masks, SmallNet, ["accuracy"], False, bottle=True, wd=0.3, loss_func=loss,
+                         precision="float32")
+    assert learn.model.cross[0][0].out_channels == 11 // 2      # 8 channels and 3 of the picture
+    assert (learn.wd, learn.loss_func, len(learn.metrics)) == (0.3, loss, 1)
+    usual = unet_learner(masks, SmallNet, pretrained=False)
+    assert usual.model.cross[0][0].out_channels == 11
+    assert usual.wd == 1e-2 and usual.loss_func is pixel_loss
+    assert usual.autocast is not learn.autocast
+    with pytest.raises(ValueError, match="precision 'half'"):
+        unet_learner(masks, SmallNet, pretrained=False, precision="half")
+
+
+def test_the_seed_decides_the_first_weights_of_a_unet(masks):
+    state = torch.get_rng_state()
+    first = [[p.clone() for p in unet_learner(masks, SmallNet, pretrained=False,
+                                              seed=seed).model.parameters()] for seed in (1, 1, 2)]
+    assert all(map(torch.equal, first[0], first[1]))
+    assert not torch.equal(first[0][0], first[2][0]) and not torch.equal(first[0][-2], first[2][-2])
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_unet_learns_what_a_child_could_tell(masks):
+    learn = unet_learner(masks, SmallNet, ["accuracy", "mean_iou"], pretrained=False)
+    learn.fit_one_cycle(15, 1e-2)
+    assert learn.recorder.epochs[-1]["mean_iou"] > 0.8
+
+
+def test_a_unet_goes_big_by_loading_into_a_new_learner_that_is_frozen_again(masks, tmp_path):
+    net = save_tensors(tmp_path / "small.pth", SmallNet().state_dict())
+    learn = unet_learner(masks, SmallNet, pretrained=net, precision="float32")
+    learn.unfreeze()
+    learn.fit(1, 1e-3)
+    learn.save(tmp_path / "stage-2.pth")
+    bigger = (ImageList(tmp_path, tuple(masks.train_ds.files)).split_by_idx([0, 1])
+              .label_from_func(lambda file: tmp_path / "masks" / file.name, masks.classes)
+              .transform(size=(45, 61)).databunch(bs=6, device=torch.device("cpu")))
+    other = unet_learner(bigger, SmallNet, pretrained=net, precision="float32", seed=9)
+    other.load(tmp_path / "stage-2.pth", with_opt=False)
+    assert other.frozen_to == 2
+    assert all(map(torch.equal, learn.model.state_dict().values(),
+                   other.model.state_dict().values()))
+    other.fit(1, 1e-3)
+    assert isinstance(other, Learner) and other.get_preds()[0].shape == (2, 3, 45, 61)

@@ -6,6 +6,7 @@ import csv
 from dataclasses import dataclass
 from io import BytesIO, StringIO
 import json
+from math import nan
 import os
 from pathlib import Path
 import re
@@ -23,11 +24,13 @@ LESSONS = Path(__file__).parents[1] / "lessons"
 sys.path.append(str(LESSONS))                       # lessons are scripts, not a package
 
 from minifast.lr_finder import LRCurve                                  # noqa: E402
+from minifast.resnet import resnet18                                    # noqa: E402
 from markup import cell_html, head_html, piece_html                     # noqa: E402
 from page import Page, sheet, show, start_page                          # noqa: E402
-from results import find_rate, train_stage                              # noqa: E402
-from sample_data import draw_street, draw_tile, planet, planet_tags     # noqa: E402
+from results import confusion_picture, find_rate, train_stage           # noqa: E402
+from sample_data import camvid, draw_tile, planet, planet_tags          # noqa: E402
 from settings import read_settings                                      # noqa: E402
+from street import CODES, draw_street                                   # noqa: E402
 
 
 @dataclass
@@ -171,16 +174,75 @@ def test_a_cloudy_tile_is_brighter_and_greyer_than_the_forest():
 
 
 def test_the_mask_of_a_street_tells_what_each_pixel_shows():
-    street, mask = draw_street(numpy.random.default_rng(0))
+    street, mask = draw_street(numpy.random.default_rng(0), 120)
     assert street.shape == (120, 160, 3) and street.dtype == numpy.uint8
     assert mask.shape == (120, 160) and mask.dtype == numpy.int64
-    assert set(mask.flat) == {0, 1, 2, 3}
-    assert mask[0, 80] == 0 and mask[119, 80] == 2              # sky above, road before you
-    sky, house, road, car = (street[mask == number].mean(axis=0) for number in range(4))
-    assert sky[2] > sky[0] and house[0] > house[2] and car[0] > 2 * car[1]
-    assert abs(road - road.mean()).max() < 20                   # grey
-    again, other = (draw_street(numpy.random.default_rng(seed))[0] for seed in (0, 1))
+    sky, tree, road = (street[mask == CODES.index(name)].mean(axis=0)
+                       for name in ("Sky", "Tree", "Road"))
+    assert sky[2] > sky[0] and sky.mean() > road.mean()         # blue or white, above grey
+    assert tree[1] > tree[2] and abs(road - road.mean()).max() < 20     # green, and grey
+    again, other = (draw_street(numpy.random.default_rng(seed), 120)[0] for seed in (0, 1))
     assert (again == street).all() and (other != street).any()
+
+
+def test_streets_are_in_perspective_and_have_all_classes():
+    masks = [draw_street(numpy.random.default_rng(seed), 90)[1] for seed in range(30)]
+    counts = numpy.bincount(numpy.concatenate([mask.flat for mask in masks]), minlength=12)
+    assert (counts > 0).all() and len(counts) == 12
+    # As in CamVid, much is road, house, sky and tree; void is little.
+    assert {CODES[k] for k in counts.argsort()[-4:]} <= {"Road", "Building", "Sky", "Tree", "Car"}
+    assert counts[CODES.index("Void")] < 0.05 * counts.sum()
+    # What lies below is nearer, so the road gets wider all the way down; above is the sky.
+    wide = [numpy.mean([(mask[row] == CODES.index("Road")).mean() for mask in masks])
+            for row in (50, 60, 70, 89)]
+    assert wide == sorted(wide) and wide[0] < 0.4 < 0.7 < wide[-1]
+    assert not any((mask[60:] == CODES.index("Sky")).any() for mask in masks)
+
+
+def test_streets_come_in_camvids_layout(tmp_path):
+    folder = camvid(tmp_path / "streets", n=11, size=48)
+    assert (folder / "codes.txt").read_text().split() == list(CODES)
+    assert (folder / "valid.txt").read_text().split() == ["street_0004.png", "street_0009.png"]
+    pictures = sorted((folder / "images").iterdir())
+    assert [file.name for file in pictures] == [f"street_{i:04}.png" for i in range(11)]
+    for i, file in enumerate(pictures):
+        with Image.open(file) as picture, Image.open(
+                folder / "labels" / f"{file.stem}_P.png") as mask:
+            street, classes = draw_street(numpy.random.default_rng([42, i]), 48)
+            assert (picture.mode, picture.size, mask.mode, mask.size) == (
+                "RGB", (64, 48), "P", (64, 48))
+            assert (numpy.array(picture) == street).all() and (numpy.array(mask) == classes).all()
+
+
+def test_a_street_depends_on_its_number_and_the_seed_alone(tmp_path):
+    few, many, other = (camvid(tmp_path / str(n), n=n, size=36, seed=seed)
+                        for n, seed in ((5, 1), (7, 1), (6, 2)))
+    file = "images/street_0002.png"
+    assert (few / file).read_bytes() == (many / file).read_bytes() != (other / file).read_bytes()
+    with pytest.raises(ValueError, match="n must be a whole number 5"):
+        camvid(tmp_path / "none", n=4)
+
+
+def test_the_command_draws_a_set_and_says_what_is_there(tmp_path):
+    done = subprocess.run([sys.executable, str(LESSONS / "sample_data.py"), "camvid",
+                           str(tmp_path / "set"), "--n", "5", "--size", "36"],
+                          capture_output=True, text=True, check=True,
+                          env={**os.environ, "PYTHONPATH": str(LESSONS.parent)})
+    assert [Path(line).name for line in done.stdout.split()] == [
+        "codes.txt", "images", "labels", "sample.json", "valid.txt"]
+    with Image.open(tmp_path / "set" / "images" / "street_0000.png") as picture:
+        assert picture.size == (48, 36)
+
+
+def test_the_picture_of_a_confusion_is_darker_where_more_is_taken_for_it():
+    shares = torch.tensor([[1, 0, 0], [.25, .75, 0], [nan, nan, nan]], dtype=torch.float64)
+    picture = confusion_picture(shares, ["sky", "road", "void"])
+    cells = [[picture.getpixel((picture.width - 34 * (3 - column) + 2,
+                                picture.height - 34 * (3 - row) + 2)) for column in range(3)]
+             for row in range(3)]
+    assert cells[0] == [(0, 0, 255), (255, 255, 255), (255, 255, 255)]
+    assert cells[1] == [(191, 191, 255), (64, 64, 255), (255, 255, 255)]
+    assert cells[2] == [(255, 255, 255)] * 3
 
 
 def test_show_saves_a_picture_says_where_and_returns_it(tmp_path, capsys):
@@ -420,7 +482,8 @@ def test_the_transforms_lesson_shows_what_it_says(tmp_path):
     assert "as by hand: True" in printed
     three, once = map(float, re.search(r"off by 0\.0+ (\S+) (\S+)", printed).groups())
     assert once < 1e-5 < 0.005 < three
-    assert "classes [0, 1, 2, 3]; " in printed
+    classes, blended = re.search(r"classes \[(.*)\] blended (\d+)", printed).groups()
+    assert set(map(int, classes.split(", "))) <= set(range(12)) and int(blended) > 100
     for name in ("by-hand", "dihedral", "matrices", "samplings", "masks", "tiles", "streets",
                  "not-streets"):
         with Image.open(tmp_path / "transforms" / f"{name}.png") as picture:
@@ -444,3 +507,54 @@ def test_the_planet_lesson_runs_and_its_table_is_in_results_json(tmp_path):
             assert picture.width >= 480
     assert printed.count("LR range test") == 4 and "small, unfrozen: 32x32 pixels" in page
     assert page.index("<h2>Stage 1") < page.index("small, frozen: 32") < page.index("<h2>Stage 2")
+
+
+def test_the_camvid_lesson_runs_from_scratch_and_its_table_is_in_results_json(tmp_path):
+    out = tmp_path / "camvid"
+    printed = run("camvid.py", out, "--quick", "--streets", "10", "--epochs", "1", "2", "1", "2",
+                  "--lr-its", "5")
+    results = json.loads((out / "results.json").read_text())
+    assert [(stage["name"], stage["size"], stage["frozen"], stage["epochs"])
+            for stage in results["stages"]] == [("half, unfrozen", [24, 32], False, 2),
+                                                ("full, unfrozen", [48, 64], False, 2)]
+    accuracy, iou = "foreground_accuracy(void_code=11)", "mean_iou(void_code=11)"
+    for stage in results["stages"]:
+        assert f"{stage['metrics'][accuracy]:.6f}" in printed and 0 <= stage["metrics"][iou] <= 1
+    baseline = results["baselines"]["always Road"]
+    # The two masks of validation, without void: the share of the road, over the classes there are.
+    masks = numpy.concatenate([numpy.array(Image.open(
+        out / "streets-10" / "labels" / f"street_{i:04}_P.png")).flatten() for i in (4, 9)])
+    masks = masks[masks != 11]
+    assert baseline[accuracy] == pytest.approx((masks == 3).mean())
+    assert baseline[iou] == pytest.approx((masks == 3).mean() / len(numpy.unique(masks)))
+    names = ["mask", "batch", "batch-valid", "lr-2", "results-2", "losses-half", "rates-half",
+             "lr-4", "results-4", "losses-full", "metrics-full", "confusion", "predicted"]
+    page = (out / "index.html").read_text()
+    for name, data in zip(names, pictures_on(page), strict=True):
+        assert (out / f"{name}.png").read_bytes() == data
+    assert "street_0004.png (48, 64)" in printed and printed.count("   IoU ") == 12
+
+
+def test_the_camvid_lesson_on_a_pretrained_body_has_the_notebooks_four_stages(tmp_path):
+    streets = camvid(tmp_path / "real", n=10, size=48)
+    for file in (streets / "images").iterdir():         # as in the set of 12 classes: JPEG and PNG
+        Image.open(file).save(file.with_suffix(".jpg"))
+        file.unlink()
+    names = streets / "valid.txt"
+    names.write_text(names.read_text().replace(".png", ".jpg"))
+    torch.save(resnet18().state_dict(), tmp_path / "body.pth")
+    printed = run("camvid.py", tmp_path / "camvid", "--data", str(streets), "--arch", "resnet18",
+                  "--weights", str(tmp_path / "body.pth"), "--epochs", "1", "1", "1", "1",
+                  "--lr-its", "2", "--bottle")
+    results = json.loads((tmp_path / "camvid" / "results.json").read_text())
+    assert [(stage["name"], stage["size"], stage["frozen"]) for stage in results["stages"]] == [
+        ("half, frozen", [24, 32], True), ("half, unfrozen", [24, 32], False),
+        ("full, frozen", [48, 64], True), ("full, unfrozen", [48, 64], False)]
+    # lr 3e-3: slice(lr), slice(lr / 400, lr / 4); then 1e-3: slice(lr), slice(1e-6, lr / 10)
+    rates = [[3e-4, 3e-4, 3e-3], [7.5e-6, 7.5e-5, 7.5e-4], [1e-4, 1e-4, 1e-3], [1e-6, 1e-5, 1e-4]]
+    for stage, wanted in zip(results["stages"], rates, strict=True):
+        assert stage["lr"] == pytest.approx(wanted)
+    settings = results["settings"]
+    assert (settings["bs"], settings["pct_start"], settings["wd"], settings["ignore_void"]) == (
+        [8, 3], [.9, .8, .8, .3], 1e-2, False)
+    assert "stage-2.pth: restored" in printed and printed.count("LR range test") == 4

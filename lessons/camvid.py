@@ -1,0 +1,192 @@
+"""CamVid: a class for every pixel, from pictures with masks to a U-Net.
+
+The second walkthrough of lesson 3, cell by cell. Without arguments it draws its own streets, trains
+a small U-Net from scratch, and takes under three minutes on two cores. With --data DIR it runs on
+CamVid with the notebook's settings, for which you want a GPU. Read first: minifast/unet.py.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from minifast import check
+from minifast.datablock import SegmentationList
+from minifast.databunch import DataBunch
+from minifast.draw import overlay
+from minifast.images import image_size, open_image, open_mask, to_pil
+from minifast.learner import Learner
+from minifast.listing import picture_files
+from minifast.loader import imagenet_stats
+from minifast.metrics import confusion, foreground_accuracy, mean_iou
+from minifast.resnet import resnet18, resnet34, resnet50
+from minifast.scores import name_of
+from minifast.seeds import seeded
+from minifast.targets import pixel_loss
+from minifast.transforms import get_transforms
+from minifast.unet import UNet
+from minifast.vision import unet_learner
+from page import show, start_page
+from results import confusion_picture, find_rate, print_table, train_stage, write_results
+from sample_data import camvid
+from settings import read_settings
+
+
+# %% Settings: the notebook's own, and what is different from scratch, or with --quick
+@dataclass
+class Settings:
+    data: str = ""               # folder of CamVid; without it the lesson draws its own streets
+    arch: Literal["resnet18", "resnet34", "resnet50", "small"] = "resnet34"  # the body; or small
+    weights: str = "imagenet"    # where the body comes from: imagenet, none, or a file
+    size: tuple[int, ...] = (0, 0)  # rows and columns in the end; 0 0: as the first picture has
+    bs: tuple[int, ...] = (8, 3)    # pictures a batch, at half size and at full size
+    epochs: tuple[int, ...] = (10, 12, 10, 10)  # of the four stages
+    lr: tuple[float, ...] | Literal["auto"] = (3e-3, 1e-3)  # at half size and at full; or auto
+    lr_low: tuple[float, ...] = (400., 1000.)   # unfrozen: first group's rate, lr divided by this
+    lr_div: tuple[float, ...] = (4., 10.)       # unfrozen: last group's rate, lr divided by this
+    lr_its: int = 100            # batches of each LR range test
+    pct_start: tuple[float, ...] = (0.9, 0.8, 0.8, 0.3)  # share of a stage in which rates rise
+    wd: float = 1e-2             # weight decay
+    bottle: bool = False         # a narrower last cross, as the notebook for 12 classes has it
+    void: str = "Void"           # the class of pixels that have no label: not counted; or ""
+    ignore_void: bool = False    # whether the loss leaves them out, too
+    precision: Literal["auto", "float32"] = "auto"  # auto: bfloat16 where that is native
+    seed: int = 42               # of first weights, order and transforms
+    streets: int = 250           # how many to draw, where the lesson draws its own
+    out: str = "runs/camvid"     # where pictures and results go
+    quick: bool = False          # all of it in seconds, on few streets: only to see that it runs
+
+
+def presets(given: Settings) -> dict:
+    # From scratch nothing is frozen: stages 1 and 3 are left out, and the others learn more.
+    scratch = dict(weights="none", bs=(8, 8), epochs=(12, 12, 20, 20), lr=(3e-3, 3e-3),
+                   pct_start=(0.3,) * 4, ignore_void=True)
+    own = dict(arch="small", size=(144, 192), epochs=(8, 8, 6, 6), lr_its=50)
+    quick = dict(streets=20, size=(48, 64), lr_its=40)
+    if given.data and given.arch != "small" and given.weights != "none":
+        return {}
+    return scratch | ({} if given.data else own) | (quick if given.quick else {})
+
+
+s = read_settings(Settings, __doc__, presets)
+out = start_page(s.out)
+
+# %% The data: pictures, and for each a mask of the same size, whose pixels are class numbers
+path = Path(s.data) if s.data else camvid(out / f"streets-{s.streets}", s.streets, s.size[0])
+suffix = picture_files(path / "labels")[0].suffix
+
+
+def get_y_fn(file: Path) -> Path:
+    return path / "labels" / f"{file.stem}_P{suffix}"
+
+
+codes = np.loadtxt(path / "codes.txt", dtype=str).tolist()
+print(len(codes), "classes:", *codes)
+first = picture_files(path / "images")[0]
+mask = open_mask(get_y_fn(first))
+print(first.name, get_y_fn(first).name, mask.shape, mask, sep="\n")
+show(overlay(to_pil(open_image(first)), mask, alpha=1), out / "mask.png")
+
+# %% Which files, which for validation? A list says so: neighbours in a film are nearly the same
+src = (SegmentationList.from_folder(path / "images")
+       .split_by_fname_file("../valid.txt")
+       .label_from_func(get_y_fn, classes=codes))
+print(f"{len(src.train)} pictures for training, {len(src.valid)} for validation")
+full = s.size if any(s.size) else image_size(first)
+half = full[0] // 2, full[1] // 2
+
+
+# %% Ready batches. What moves a picture moves its mask, but never is a pixel of that blended
+def loaders(size: tuple[int, int], bs: int) -> DataBunch:
+    return (src.transform(get_transforms(), size=size).databunch(bs=bs, seed=s.seed)
+            .normalize(imagenet_stats))
+
+
+data = loaders(half, s.bs[0])
+show(data.show_batch(rows=2), out / "batch.png")
+show(data.show_batch(rows=2, train=False), out / "batch-valid.png")
+
+# %% Metrics: the notebook's accuracy of labelled pixels, and the mean IoU that papers report
+if s.void:
+    check.one_of("class", s.void, codes)
+void = codes.index(s.void) if s.void else None
+acc_camvid = partial(foreground_accuracy, void_code=void)
+iou = partial(mean_iou, void_code=void)
+
+# %% Before any training: what does an answer score that is always the most common class?
+counts = sum(mask.flatten().bincount(minlength=len(codes)) for _, mask in loaders(full, 1).valid_ds)
+if s.void:
+    counts[void] = 0
+common = counts.argmax()
+share = (counts[common] / counts.sum()).item()      # its IoU, too; that of all other classes is 0
+baselines = {f"always {codes[common]}": {name_of(acc_camvid): share,
+                                         name_of(iou): share / (counts > 0).sum().item()}}
+print(baselines)
+
+
+# %% The learner: a U-Net. Drawn plainly, the small one; or one whose way down is a trained body
+def new_learner(data: DataBunch) -> Learner:
+    loss = partial(pixel_loss, ignore=void if s.ignore_void else None)
+    if s.arch == "small":
+        with seeded(s.seed):
+            model = UNet(len(codes))
+        return Learner(data, model, loss, [acc_camvid, iou], wd=s.wd, precision=s.precision)
+    arch = {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50}[s.arch]
+    weights = {"imagenet": True, "none": False}.get(s.weights, s.weights)
+    return unet_learner(data, arch, [acc_camvid, iou], weights, s.bottle, s.wd, loss, s.precision,
+                        s.seed)
+
+
+def train(number: int, name: str, chosen: float | slice,
+          earlier_lr: float | slice | None = None) -> float | slice:
+    lr = find_rate(learn, out / f"lr-{number}.png", chosen, s.lr == "auto", earlier_lr,
+                   s.lr_div[number > 2], s.lr_its)
+    stages.append(train_stage(learn, name, s.epochs[number - 1], lr, s.pct_start[number - 1]))
+    show(learn.show_results(rows=3, void_code=void), out / f"results-{number}.png")
+    return lr
+
+
+learn, stages = new_learner(data), []
+half_lr, full_lr = Settings.lr if s.lr == "auto" else s.lr
+scratch = learn.frozen_to == 0
+
+# %% Stage 1: train what is new, on a frozen body; from scratch all is new, and nothing is frozen
+lr = None if scratch else train(1, "half, frozen", slice(half_lr))
+
+# %% Stage 2: train all of it, but the first layers slowly: they know edges and colours already
+learn.unfreeze()
+slow, fast = half_lr / s.lr_low[0], half_lr / s.lr_div[0]
+train(2, "half, unfrozen", half_lr if scratch else slice(slow, fast), lr)
+learn.save(out / "stage-2.pth")
+show(learn.recorder.plot_losses(), out / "losses-half.png")
+show(learn.recorder.plot_lr(), out / "rates-half.png")
+
+# %% Go big: a new learner for the full size takes the weights over. It is frozen again
+learn = new_learner(loaders(full, s.bs[1]))
+learn.load(out / "stage-2.pth", with_opt=False)
+lr = None if scratch else train(3, "full, frozen", slice(full_lr))
+
+# %% Stage 4: and all of it again
+learn.unfreeze()
+slow, fast = full_lr / s.lr_low[1], full_lr / s.lr_div[1]
+train(4, "full, unfrozen", full_lr if scratch else slice(slow, fast), lr)
+show(learn.recorder.plot_losses(), out / "losses-full.png")
+show(learn.recorder.plot_metrics(), out / "metrics-full.png")
+
+# %% Where is it wrong? Per class, and which class is taken for which
+shares = learn.score(partial(confusion, void_code=void)).values
+for name, pixels, value in zip(codes, counts.tolist(), learn.score(iou).values.tolist()):
+    print(f"{name:12} {pixels:10,} pixels   IoU {value:.3f}")
+show(confusion_picture(shares, codes), out / "confusion.png")
+
+# %% One picture, and its mask at the size that the file has
+file = src.files[src.valid[0]]
+caption, mask, probabilities = learn.predict(file)
+print(file.name, tuple(mask.shape), caption)
+show(overlay(to_pil(open_image(file)), mask), out / "predicted.png")
+
+# %% What happened, in a table
+print_table(stages, baselines)
+write_results(out / "results.json", "camvid", s, baselines, stages, data.train_dl.device)

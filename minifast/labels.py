@@ -1,0 +1,99 @@
+"""From labels to a kind of target: which one do they make, and is each a good label?
+
+All are looked at before any training, masks too: no error waits in the middle of an epoch.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+import warnings
+
+from minifast import check
+from minifast.images import image_size
+from minifast.progress import bar
+from minifast.targets import Categories, Masks, Tags, Target
+
+
+def tags_in(fields: Sequence[str], delim: str, files: Sequence[Path],
+            csv: Path) -> list[list[str]]:
+    """The tags that each field holds, sorted; one field per file, all from one CSV.
+
+    delim  what stands between two tags
+
+    A tag said twice counts once, and spaces around a tag do not matter. A picture may have no tag
+    at all: then its target is all 0, and a warning names such pictures.
+    """
+    labels = [sorted({tag.strip() for tag in field.split(delim)} - {""}) for field in fields]
+    bare = [file.name for file, tags in zip(files, labels) if not tags]
+    if bare:
+        warnings.warn(f"{csv}: {len(bare)} pictures have no tag: {check.some(bare)}")
+    return labels
+
+
+def target_for(labels: Sequence, files: Sequence[Path], train: Sequence[int],
+               classes: Sequence[str] | None = None, div: bool = False) -> Target:
+    """The kind of target that these labels make: Categories of strings, Tags of lists of strings,
+    Masks of paths.
+
+    labels, files  one per item; a label None is one that nobody needs
+    train          the numbers of the items for training
+    classes        in the order of the model's outputs; None: those of all items, sorted
+    div            see Masks
+
+    Classes come from all items and not from those for training alone (as in v1): so a rare tag does
+    not vanish by the luck of the split. A warning names classes that no training item has.
+    Raises ValueError, naming the file, on an empty class, one that is not in `classes`, a label of
+    another kind, or of another than the first; where there is no class; and as checked_masks does.
+    """
+    labelled = [(label, file) for label, file in zip(labels, files) if label is not None]
+    first = labelled[0][0]
+    kind = next((kind for kind in (str, Path) if isinstance(first, kind)), (list, tuple, set))
+    for label, file in labelled:
+        if not isinstance(label, kind):
+            raise ValueError(f"{file} has the label {label!r}, {labelled[0][1]} {first!r}; wanted "
+                             "strings (a class each), lists of strings (tags), or paths (of masks)")
+    if kind is Path:
+        return checked_masks(labelled, classes, div)
+    tags = [() if label is None else [label] if kind is str else label for label in labels]
+    classes = sorted(set().union(*tags)) if classes is None else list(classes)
+    for label, file in zip(tags, files):
+        wrong = [tag for tag in label if tag == "" or tag not in classes]
+        if wrong:
+            raise ValueError(f"{file} has the label {check.some(map(repr, wrong))}; wanted of: "
+                             f"{check.some(filter(None, classes), 20)}")
+    if not classes:
+        raise ValueError(f"no picture has a label, from {files[0]} on; is that the right column?")
+    unseen = set(classes) - set().union(*(tags[i] for i in train))
+    if unseen:
+        warnings.warn(f"no training picture has {check.some(sorted(unseen), 20)}: a model cannot "
+                      "learn what it never sees")
+    return Categories(classes) if kind is str else Tags(classes)
+
+
+def checked_masks(labelled: Sequence[tuple[Path, Path]], classes: Sequence[str] | None,
+                  div: bool) -> Masks:
+    """Masks of these classes, after a look at each mask: (its file, the file of its picture).
+
+    Raises ValueError, naming files, where a picture has no mask, or one of another size; where a
+    value is no class number (Masks.encode); where classes are missing, or two have one name.
+    """
+    if classes is None:
+        raise ValueError("which class has which number? give label_from_func(..., classes=codes)")
+    target = Masks(classes, div)
+    check.unique("names of classes", target.classes)
+    missing = [(mask, file) for mask, file in labelled if not mask.is_file()]
+    if missing:
+        mask, file = missing[0]
+        raise ValueError(f"{len(missing)} of {len(labelled)} pictures have no mask; the first is "
+                         f"{file}, whose mask would be {mask}: check the function of the labels")
+
+    def look_at(pair: tuple[Path, Path]) -> None:
+        mask, file = pair
+        have, want = tuple(target.encode(mask).shape), image_size(file)
+        if have != want:
+            raise ValueError(f"mask {mask} has {have} rows and columns, its picture {file} {want}; "
+                             "is it the mask of another picture?")
+
+    with ThreadPoolExecutor() as pool:
+        list(bar(pool.map(look_at, labelled), len(labelled), "masks"))
+    return target

@@ -1,0 +1,85 @@
+"""What a model says: of a whole data set, of one file, and, to look at, beside the truth."""
+
+from pathlib import Path
+
+from PIL import Image
+import torch
+from torch import Tensor, nn
+import torch.nn.functional as F
+
+from minifast import draw
+from minifast.databunch import DataBunch
+from minifast.images import image_size, open_image, scaled_size
+from minifast.loader import Loader, normalize
+from minifast.targets import Masks, Target
+from minifast.training import evaluating, outputs
+
+
+def get_preds(model: nn.Module, loader: Loader, target: Target,
+              autocast: torch.autocast) -> tuple[Tensor, Tensor]:
+    """(probabilities, targets) of all items of a loader, in order, on the CPU.
+
+    (n, c) and (n) for categories, (n, c) and (n, c) for tags, (n, c, h, w) and (n, h, w) for masks,
+    where that fits into memory.
+    """
+    with evaluating(model):
+        batches = [(target.probabilities(logits).cpu(), y.cpu())
+                   for logits, y in outputs(model, loader, autocast)]
+    return tuple(torch.cat(parts) for parts in zip(*batches))
+
+
+def predict(model: nn.Module, data: DataBunch, file: Path | str, thresh: float,
+            autocast: torch.autocast) -> tuple[str, Tensor, Tensor]:
+    """(caption, decision, probabilities) of the picture in a file, as v1's predict returns them.
+
+    data    tells how pictures get to their size (else they keep theirs), and how to normalize
+    thresh  for tags: above it the answer is yes
+
+    A mask has the picture's original size: the picture is scaled as in training, but nothing is cut
+    off or added, and the logits are scaled back before the decision.
+    Raises ValueError, naming the file, where it cannot be read.
+    """
+    target, loader, dataset = data.known_target(), data.train_dl, data.train_ds
+    size, method = getattr(dataset, "size", None), getattr(dataset, "method", "crop")
+    is_mask = isinstance(target, Masks)
+    if is_mask and size is not None:
+        size, method = scaled_size(image_size(file), size, method), "squish"
+    x = open_image(file, size, method)[None].to(loader.device) / 255                # (1, 3, h, w)
+    with evaluating(model), autocast:
+        logits = model(normalize(x, loader.stats) if loader.stats else x).float()   # (1, c[, h, w])
+    if is_mask:
+        logits = F.interpolate(logits, image_size(file), mode="bilinear")           # (1, c, H, W)
+    probabilities = target.probabilities(logits).cpu()
+    decision = target.decisions(probabilities, thresh)[0]
+    return target.caption(decision), decision, probabilities[0]
+
+
+def show_results(model: nn.Module, data: DataBunch, rows: int, thresh: float,
+                 void_code: int | None, autocast: torch.autocast) -> Image.Image:
+    """Validation pictures, evenly spread from the first one on, the truth, and what the model says.
+
+    rows       of masks; else there are rows x rows pictures, with captions `truth / prediction`
+    thresh     for tags: above it the answer is yes
+    void_code  for masks: a class of the truth that is not held against the model
+
+    A row of masks is picture, truth, prediction, and in red what differs; below is a legend.
+    """
+    target, loader = data.known_target(), data.known_loader("valid_dl")
+    is_mask, total = isinstance(target, Masks), len(loader.dataset)
+    n = min(rows if is_mask else rows ** 2, total)
+    x, y = loader.one_batch([i * total // n for i in range(n)])
+    with evaluating(model), autocast:
+        logits = model(x).float()
+    x, y, said = x.cpu(), y.cpu(), target.decisions(target.probabilities(logits), thresh).cpu()
+    pictures = data.pictures(x)
+    if not is_mask:
+        captions = [f"{target.caption(truth)} / {target.caption(answer)}"
+                    for truth, answer in zip(y, said)]
+        return draw.grid(pictures, captions, rows)
+    cells = []
+    for picture, truth, answer in zip(pictures, y, said):
+        wrong = (truth != answer) & (truth != (-1 if void_code is None else void_code))
+        cells += [picture, draw.overlay(picture, truth), draw.overlay(picture, answer),
+                  draw.in_red(picture, wrong)]
+    sheet = draw.grid(cells, ["picture", "truth", "prediction", "difference"] * len(y), columns=4)
+    return draw.with_legend(sheet, target.names_in(torch.cat([y, said])))
