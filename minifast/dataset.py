@@ -21,7 +21,7 @@ class Dataset:
     target   what makes targets of labels; not needed without labels
     size     (rows, columns) of every picture, or None for each file's own
     method, reduced   how files get to that size: see images.open_image
-    moving   whether to ask by keys, so that a cut lies elsewhere in each epoch: for training
+    moving   tells the Loader to ask by keys, so that a cut lies elsewhere in each epoch
 
     Remembers no random state: an item is asked for by its number i, or, to have the cut moved, by
     a key (i, seed, epoch), from which alone the position is drawn. So a worker needs no seed, and

@@ -55,7 +55,7 @@ def grid(pictures: list[Image.Image], captions: list[str], columns: int) -> Imag
 def overlay(picture: Image.Image, mask: numpy.ndarray, alpha: float = 0.5) -> Image.Image:
     """A picture with its mask over it: each class in a colour of its own, CLASS_COLOURS[number].
 
-    mask   (h, w) class numbers, of the size of the picture; from 32 on colours come again
+    mask   (h, w) class numbers, array or tensor; from 32 on colours come again
     alpha  0..1, how much of the colour and how little of the picture is seen
     """
     palette = numpy.array([ImageColor.getrgb(colour) for colour in CLASS_COLOURS], numpy.uint8)
@@ -64,7 +64,7 @@ def overlay(picture: Image.Image, mask: numpy.ndarray, alpha: float = 0.5) -> Im
 
 
 def in_red(picture: Image.Image, where: numpy.ndarray) -> Image.Image:
-    """A picture in pale grey, and red where `where`, (h, w) bool, is true."""
+    """A picture in grey, half way to white, and #ff0000 where `where`, (h, w) bool, is true."""
     pale = Image.blend(picture.convert("L").convert("RGB"), Image.new("RGB", picture.size, "white"),
                        0.5)
     pale.paste(CLASS_COLOURS[1], mask=Image.fromarray(numpy.asarray(where)))
@@ -72,9 +72,12 @@ def in_red(picture: Image.Image, where: numpy.ndarray) -> Image.Image:
 
 
 def with_legend(sheet: Image.Image, names: dict[int, str]) -> Image.Image:
-    """The sheet, and below it a line, or more, of colours with the names of their classes.
+    """The sheet, and below it, as wide, squares of colour, each with the name of its class behind.
 
     names  class number -> its name
+
+    They follow each other with MARGIN between, and go on in a new line where a name would reach
+    into the margin on the right.
     """
     swatch, places, x, y = TEXT_SIZE, [], MARGIN, sheet.height
     for number, name in names.items():

@@ -27,11 +27,12 @@ def open_image(path: Path | str, size: tuple[int, int] | None = None, method: st
     method   how to get there, see `resize`
     window   which part stays where there is too much: see `resize`
     reduced  allow a JPEG to be decoded at 1/2, 1/4 or 1/8 of its size where that is still at least
-             the wanted size: much faster, and the average over pixels that a reduction is anyway
+             its scaled_size: much faster, and the average over pixels that a reduction is anyway
     returns  (3, rows, columns) uint8
 
     A camera's EXIF orientation is respected. Raises ValueError, naming the file, where it is
-    missing, empty, truncated, no picture, or so large that Pillow suspects an attack.
+    missing, empty, truncated, no picture, or so large that Pillow suspects an attack; and, before
+    the file is looked at, on a wrong size or method.
     """
     if size is not None:
         check_size(size)
@@ -54,22 +55,22 @@ def open_image(path: Path | str, size: tuple[int, int] | None = None, method: st
 def open_mask(path: Path | str, size: tuple[int, int] | None = None, method: str = "crop",
               window: tuple[float, float] = CENTRE, div: bool = False) -> Tensor:
     """The class number of each pixel, from a grey picture, or one with a palette: not the colours
-    of that, but their numbers.
+    of that, but their numbers. It is turned as its EXIF orientation says.
 
     size, method, window  as in open_image, but every pixel is one of the file's, the nearest:
                           between two classes lies no third one
     div      for a mask of 0 and 255 alone: 255 becomes 1
-    returns  (rows, columns) int64, the values of the file
+    returns  (rows, columns) int64, the values of the file; of single bits (mode 1) 0 and 255
 
-    Raises ValueError, naming the file, as open_image does, where pixels are colours and not
-    numbers, and where `div` meets another value. Source: fastai v1, open_mask.
+    Raises ValueError, naming the file, as open_image does; with Pillow's mode, where pixels are no
+    whole numbers (see NUMBERS); with all values, where `div` meets others. Source: fastai v1.
     """
     def read(picture: Image.Image) -> Tensor:
         picture = ImageOps.exif_transpose(picture)
         picture = picture.convert("L") if picture.mode == "1" else picture     # 0 and 255, as in v1
         if picture.mode not in NUMBERS:
-            raise ValueError(f"its pixels are colours (mode {picture.mode}), wanted one class "
-                             "number each, in a grey or a palette picture")
+            raise ValueError(f"its mode is {picture.mode}, wanted one class number a pixel: a grey "
+                             "or a palette picture")
         if size is not None:
             picture = resize(picture, size, method, window, nearest=True)
         values = torch.from_numpy(numpy.array(picture).astype(numpy.int64))   # (rows, columns)
@@ -87,8 +88,9 @@ def image_size(path: Path | str) -> tuple[int, int]:
 
 
 def opened(what: str, path: Path | str, read: Callable[[Image.Image], object]) -> object:
-    """read(picture), with the picture in a file; every complaint becomes a ValueError that names
-    `what` and the file."""
+    """read(picture), of the picture in a file. Raises ValueError, naming `what` and the file, where
+    it does not exist, is an empty file, or cannot be read: for any complaint of Pillow or `read`.
+    """
     path = Path(path)
     check.exists(what, path, "check the folder and the suffix")
     if path.is_file() and path.stat().st_size == 0:
@@ -149,7 +151,7 @@ def scaled_size(have: tuple[int, int], size: tuple[int, int], method: str) -> tu
 def resize(picture: Image.Image, size: tuple[int, int], method: str = "crop",
            window: tuple[float, float] = CENTRE, scaled: tuple[int, int] | None = None,
            nearest: bool = False) -> Image.Image:
-    """A picture, or a mask, at `size` = (rows, columns): scaled, then padded, then cut.
+    """A picture, or a mask, at `size` = (rows, columns): scaled, padded and cut, as is needed.
 
     Scaled with Pillow's bilinear filter, which averages where it shrinks (anti-aliasing).
 

@@ -20,8 +20,8 @@ def tags_in(fields: Sequence[str], delim: str, files: Sequence[Path],
 
     delim  what stands between two tags
 
-    A tag said twice counts once, and spaces around a tag do not matter. A picture may have no tag
-    at all: then its target is all 0, and a warning names such pictures.
+    A tag said twice counts once, spaces around a tag do not matter, and an empty one is none. A
+    picture may have no tag at all: then its target is all 0, and a warning names such pictures.
     """
     labels = [sorted({tag.strip() for tag in field.split(delim)} - {""}) for field in fields]
     bare = [file.name for file, tags in zip(files, labels) if not tags]
@@ -41,9 +41,12 @@ def target_for(labels: Sequence, files: Sequence[Path], train: Sequence[int],
     div            see Masks
 
     Classes come from all items and not from those for training alone (as in v1): so a rare tag does
-    not vanish by the luck of the split. A warning names classes that no training item has.
-    Raises ValueError, naming the file, on an empty class, one that is not in `classes`, a label of
-    another kind, or of another than the first; where there is no class; and as checked_masks does.
+    not vanish by the luck of the split. A warning names those that no training item has; masks are
+    not searched for that.
+    Raises ValueError, naming the file
+    - with its label, where that is of another kind, or of another than the first label, named too
+    - with all those tags of it that are empty or not in `classes`
+    - where no item has a class (is it the right column?), and as checked_masks does
     """
     labelled = [(label, file) for label, file in zip(labels, files) if label is not None]
     first = labelled[0][0]
@@ -72,10 +75,13 @@ def target_for(labels: Sequence, files: Sequence[Path], train: Sequence[int],
 
 def checked_masks(labelled: Sequence[tuple[Path, Path]], classes: Sequence[str] | None,
                   div: bool) -> Masks:
-    """Masks of these classes, after a look at each mask: (its file, the file of its picture).
+    """Masks of these classes, after a look at each mask.
 
-    Raises ValueError, naming files, where a picture has no mask, or one of another size; where a
-    value is no class number (Masks.encode); where classes are missing, or two have one name.
+    labelled  pairs of files: a mask, and its picture
+
+    Raises ValueError where pictures have no mask (how many, and the first picture and mask); where
+    one has another size than its picture; where a value is no class (Masks.refuse); where classes
+    are missing (give classes=codes), or two have one name (check.unique).
     """
     if classes is None:
         raise ValueError("which class has which number? give label_from_func(..., classes=codes)")

@@ -83,7 +83,8 @@ def confusion(logits: Tensor, targets: Tensor, void_code: int | None = None) -> 
 
     logits     (n, c, h, w) float
     targets    (n, h, w) int, class numbers
-    void_code  the class whose pixels do not count, since they are unlabelled; None: all count
+    void_code  the class whose pixels do not count, since they are unlabelled (where it is said of
+               others, that counts); None: all count
     returns    Score with hits (c, c): in row i and column j the number of pixels of class i whose
                most likely class is j; and out_of (c, 1): the number of pixels of class i
 
@@ -99,7 +100,7 @@ def confusion(logits: Tensor, targets: Tensor, void_code: int | None = None) -> 
     return Score(counts, counts.sum(dim=1, keepdim=True))
 
 
-def foreground_accuracy(logits: Tensor, targets: Tensor, void_code: int) -> Score:
+def foreground_accuracy(logits: Tensor, targets: Tensor, void_code: int | None) -> Score:
     """Share of the labelled pixels, those that are not void, whose most likely class is right.
 
     logits, targets, void_code  as for `confusion`
@@ -117,7 +118,7 @@ def mean_iou(logits: Tensor, targets: Tensor, void_code: int | None = None) -> S
 
     logits, targets, void_code  as for `confusion`
     returns  Score of vectors (c), whose value is the mean over the classes that occur, in truth or
-             in answers, void left out; Score.values has the value of each class
+             in answers; void is left out. Score.values has that of each class, NaN for the others
 
     Source: Long et al. 2015, arXiv 1411.4038.
     """

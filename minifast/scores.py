@@ -29,7 +29,7 @@ class Score:
 
     @property
     def values(self) -> Tensor:
-        """hits / out_of, on the CPU, float64; NaN where nothing occurs."""
+        """hits / out_of, on the CPU, in float64, plain numbers too; NaN where out_of is 0."""
         hits, out_of = (torch.as_tensor(part, dtype=torch.float64).cpu()
                         for part in (self.hits, self.out_of))
         return hits / out_of

@@ -35,10 +35,12 @@ def by_idx(n: int, valid_idx: Sequence[int]) -> Split:
 
 
 def by_names(files: Sequence[Path], list_file: Path) -> Split:
-    """The files that a text file names, one a line, are for validation; folders do not matter.
+    """The files that a text file names, one a line, are for validation; both sides in order.
 
-    Raises ValueError where the text file is missing or no text, where it names something else than
-    one of the files (the first is said), or one of the two would be empty.
+    list_file  in UTF-8; folders in it, spaces and blank lines do not matter
+
+    Raises ValueError where the text file does not exist or is no text, where it names other files
+    than these (how many, and which), or one of the two sides would be empty.
     """
     check.exists("list of files", list_file, "check the path; it is relative to the pictures'")
     try:

@@ -34,7 +34,7 @@ class Categories:
         return logits.softmax(dim=1)
 
     def decisions(self, probabilities: Tensor, thresh: float) -> Tensor:
-        """The most probable class of each picture (n), or of each pixel (n, h, w)."""
+        """The most probable class of each picture (n), or pixel (n, h, w); thresh is for Tags."""
         return probabilities.argmax(dim=1)
 
     def caption(self, target: Tensor) -> str:
@@ -100,6 +100,8 @@ class Masks:
 
     classes  the name of each number, from 0 on
     div      whether the files hold 0 and 255, which stand for 0 and 1
+
+    Both are kept, the classes as a list of plain strings: names of numpy's could not be saved.
     """
 
     loss = staticmethod(pixel_loss)
@@ -111,8 +113,7 @@ class Masks:
                window: tuple[float, float] = CENTRE) -> Tensor:
         """(h, w) int64, class numbers; size, method and window as in images.open_mask.
 
-        Raises ValueError where the file cannot be read, and where a value is no class number: with
-        the file, the value, how many pixels of the whole mask have it, and the likely cause.
+        Raises ValueError where the file cannot be read, and where a value is no class: `refuse`.
         """
         mask = open_mask(label, size, method, window, self.div)
         if mask.min() < 0 or mask.max() >= len(self.classes):
@@ -120,7 +121,17 @@ class Masks:
         return mask
 
     def refuse(self, file: Path) -> None:
-        """Raise the ValueError of `encode`, for the worst value of a mask with a wrong one."""
+        """Raise ValueError for a mask file with a wrong value, naming the largest wrong one:
+
+            mask FILE has the value 255 (1,204 pixels), but there are 12 classes (0..11); CAUSE
+
+        with all pixels of the file, and as the likely cause the first of these that fits:
+
+            0 and 255 are its only values      give div=True
+            the value is 255                   it marks what has no label
+            it is above 3 times the classes    a palette picture was saved as grey
+            else                               the codes are of another set, or count from 1
+        """
         mask, c = open_mask(file, div=self.div), len(self.classes)
         values, counts = mask.unique(return_counts=True)
         wrong = (values < 0) | (values >= c)
@@ -139,7 +150,7 @@ class Masks:
     probabilities, decisions = Categories.probabilities, Categories.decisions
 
     def names_in(self, target: Tensor) -> dict[int, str]:
-        """The classes that occur in one or more targets (..., h, w): number -> name."""
+        """The classes that occur in one or more targets (..., h, w): number -> name, in order."""
         return {number: self.classes[number] for number in target.unique().tolist()}
 
     def caption(self, target: Tensor) -> str:

@@ -71,7 +71,8 @@ def scores(model: nn.Module, loader: Loader, loss_func: Loss, metrics: Sequence[
            autocast: torch.autocast) -> dict[str, Score]:
     """valid_loss and each metric by name, exact over the whole data set whatever the batch size.
 
-    The loss of a batch weighs as much as it has pictures.
+    The loss of a batch weighs as much as it has pictures: exact for a mean over pictures or all
+    pixels. Only where pixels are ignored does it depend, a little, on how batches are made up.
     """
     totals = {"valid_loss": Score(0, 0), **{name_of(function): Score(0, 0) for function in metrics}}
     with evaluating(model):

@@ -463,7 +463,7 @@ def test_a_mask_of_single_bits_has_0_and_255_as_in_v1(tmp_path):
 @pytest.mark.parametrize("mode, name", [("RGB", "a.png"), ("RGBA", "a.png"), ("LA", "a.png"),
                                         ("F", "a.tif"), ("CMYK", "a.jpg")])
 def test_colours_are_no_class_numbers(tmp_path, mode, name):
-    with pytest.raises(ValueError, match=rf"mask .*\b{name}.*\b{mode}\b.*grey or a palette"):
+    with pytest.raises(ValueError, match=rf"mask .*\b{name}.*mode is {mode}\b.*grey or a palette"):
         open_mask(saved(Image.new(mode, (3, 2)), tmp_path / name))
 
 

@@ -5,7 +5,7 @@ import numpy
 from PIL import Image
 import pytest
 
-from minifast.labels import target_for
+from minifast.labels import tags_in, target_for
 from minifast.targets import Categories, Masks, Tags
 
 FILES = [Path("a.jpg"), Path("b.jpg"), Path("c.jpg")]
@@ -108,16 +108,18 @@ def test_paths_make_masks_with_the_classes_in_the_order_of_their_numbers(tmp_pat
 
 def test_a_picture_without_a_mask_is_named(tmp_path):
     masks, files = street(tmp_path)
+    masks[2].unlink()
     masks[1].unlink()
-    with pytest.raises(ValueError, match=r"1 of 3 pictures.*\b1\.png.*\b1_P\.png"):
+    with pytest.raises(ValueError, match=r"2 of 3 pictures.*\b1\.png.*\b1_P\.png"):
         target_for(masks, files, [0], ["sky", "road"])
 
 
 def test_a_picture_and_a_mask_of_different_size_are_named(tmp_path):
     masks, files = street(tmp_path)
-    Image.new("RGB", (6, 5)).save(files[2])
-    with pytest.raises(ValueError, match=r"\b2_P\.png.*\(4, 6\).*\b2\.png.*\(5, 6\)"):
-        target_for(masks, files, [0], ["sky", "road"])
+    for rows in (5, 3):
+        Image.new("RGB", (6, rows)).save(files[2])
+        with pytest.raises(ValueError, match=rf"\b2_P\.png.*\(4, 6\).*\b2\.png.*\({rows}, 6\)"):
+            target_for(masks, files, [0], ["sky", "road"])
 
 
 def test_every_mask_is_looked_at_before_training(tmp_path):
@@ -157,3 +159,18 @@ def test_paths_and_strings_are_not_mixed(tmp_path):
     masks, files = street(tmp_path)
     with pytest.raises(ValueError, match=r"\b1\.png.*'road'"):
         target_for([masks[0], "road", masks[2]], files, [0], ["sky", "road"])
+
+
+# Tags from fields
+
+def test_tags_in_a_field_are_sorted_each_once_without_spaces_and_empty_ones():
+    fields = ["road; haze", ";road;;road ", "haze"]
+    assert tags_in(fields, ";", FILES, Path("x.csv")) == [["haze", "road"], ["road"], ["haze"]]
+
+
+def test_pictures_without_a_tag_are_named_with_their_csv():
+    with pytest.warns(UserWarning, match=r"x\.csv: 2 pictures have no tag: a\.jpg, c\.jpg"):
+        assert tags_in([" ", "haze", ""], " ", FILES, Path("x.csv")) == [[], ["haze"], []]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tags_in(["haze"], " ", FILES[:1], Path("x.csv"))

@@ -166,10 +166,14 @@ def test_the_loss_of_masks_is_cross_entropy_over_all_pixels_flattened_as_in_v1()
 def test_pixels_of_the_ignored_class_do_not_count():
     logits, targets = pixels()
     flat = logits.permute(0, 2, 3, 1).reshape(-1, 3).log_softmax(dim=1)
-    kept = targets.flatten() != 0
-    wanted = -flat[torch.arange(40), targets.flatten()][kept].mean()
-    loss = partial(pixel_loss, ignore=0)(logits, targets)
-    assert loss.item() == pytest.approx(wanted.item(), abs=1e-6)
+    each = -flat[torch.arange(40), targets.flatten()]
+    for ignore in (0, 1, 2):
+        wanted = each[targets.flatten() != ignore].mean()
+        loss = partial(pixel_loss, ignore=ignore)(logits, targets)
+        assert loss.item() == pytest.approx(wanted.item(), abs=1e-6)
+    single = torch.full_like(targets, 1)
+    single[0, 0, 0] = 2                                             # one pixel counts
+    assert pixel_loss(logits, single, ignore=1).item() == pytest.approx(-flat[0, 2].item())
 
 
 def test_a_batch_of_void_alone_is_harmless_in_the_loss():
@@ -184,3 +188,9 @@ def test_a_batch_of_void_alone_is_harmless_in_the_loss():
 def test_what_is_ignored_must_be_a_class(ignore):
     with pytest.raises(ValueError, match=rf"ignore.*{ignore}"):
         pixel_loss(*pixels(), ignore=ignore)
+
+
+def test_the_values_of_a_divided_mask_are_0_and_1(tmp_path):
+    file = mask_file(tmp_path / "a_P.png", [[0, 255]])
+    with pytest.raises(ValueError, match=r"value 1 \(1 pixels\).* 1 classes.*are the codes"):
+        Masks(["only"], div=True).encode(file)
