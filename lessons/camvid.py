@@ -15,8 +15,7 @@ import numpy as np
 from minifast import check
 from minifast.datablock import SegmentationList
 from minifast.databunch import DataBunch
-from minifast.draw import overlay
-from minifast.images import image_size, open_image, open_mask, to_pil
+from minifast.images import image_size, open_mask
 from minifast.learner import Learner
 from minifast.listing import picture_files
 from minifast.loader import imagenet_stats
@@ -29,7 +28,8 @@ from minifast.transforms import get_transforms
 from minifast.unet import UNet
 from minifast.vision import unet_learner
 from page import show, start_page
-from results import confusion_picture, find_rate, print_table, train_stage, write_results
+from results import (confusion_picture, find_rate, print_table, train_stage, with_masks,
+                     write_results)
 from sample_data import camvid
 from settings import read_settings
 
@@ -38,18 +38,18 @@ from settings import read_settings
 @dataclass
 class Settings:
     data: str = ""               # folder of CamVid; without it the lesson draws its own streets
-    arch: Literal["resnet18", "resnet34", "resnet50", "small"] = "resnet34"  # the body; or small
+    arch: Literal["resnet18", "resnet34", "resnet50", "small"] = "resnet34"  # body, or plain
     weights: str = "imagenet"    # where the body comes from: imagenet, none, or a file
-    size: tuple[int, ...] = (0, 0)  # rows and columns in the end; 0 0: as the first picture has
+    size: tuple[int, ...] = (0, 0)  # full size, rows and columns; 0 0: that of the first picture
     bs: tuple[int, ...] = (8, 3)    # pictures a batch, at half size and at full size
     epochs: tuple[int, ...] = (10, 12, 10, 10)  # of the four stages
-    lr: tuple[float, ...] | Literal["auto"] = (3e-3, 1e-3)  # at half size and at full; or auto
+    lr: tuple[float, ...] | Literal["auto"] = (3e-3, 1e-3)  # at half and at full size; or auto
     lr_low: tuple[float, ...] = (400., 1000.)   # unfrozen: first group's rate, lr divided by this
     lr_div: tuple[float, ...] = (4., 10.)       # unfrozen: last group's rate, lr divided by this
-    lr_its: int = 100            # batches of each LR range test
+    lr_its: int = 100            # batches of each LR range test; below 40 it has no answer
     pct_start: tuple[float, ...] = (0.9, 0.8, 0.8, 0.3)  # share of a stage in which rates rise
     wd: float = 1e-2             # weight decay
-    bottle: bool = False         # a narrower last cross, as the notebook for 12 classes has it
+    bottle: bool = False         # fewer channels in the last block, as the notebook for 12 classes
     void: str = "Void"           # the class of pixels that have no label: not counted; or ""
     ignore_void: bool = False    # whether the loss leaves them out, too
     precision: Literal["auto", "float32"] = "auto"  # auto: bfloat16 where that is native
@@ -63,8 +63,8 @@ def presets(given: Settings) -> dict:
     # From scratch nothing is frozen: stages 1 and 3 are left out, and the others learn more.
     scratch = dict(weights="none", bs=(8, 8), epochs=(12, 12, 20, 20), lr=(3e-3, 3e-3),
                    pct_start=(0.3,) * 4, ignore_void=True)
-    own = dict(arch="small", size=(144, 192), epochs=(8, 8, 6, 6), lr_its=50)
-    quick = dict(streets=20, size=(48, 64), lr_its=40)
+    own = dict(arch="small", size=(144, 192), epochs=(8, 8, 6, 6), lr_its=75)
+    quick = dict(streets=20, size=(48, 64), lr_its=50)
     if given.data and given.arch != "small" and given.weights != "none":
         return {}
     return scratch | ({} if given.data else own) | (quick if given.quick else {})
@@ -74,7 +74,8 @@ s = read_settings(Settings, __doc__, presets)
 out = start_page(s.out)
 
 # %% The data: pictures, and for each a mask of the same size, whose pixels are class numbers
-path = Path(s.data) if s.data else camvid(out / f"streets-{s.streets}", s.streets, s.size[0])
+drawn = out / f"streets-{s.streets}-{s.size[0]}"
+path = Path(s.data) if s.data else camvid(drawn, s.streets, s.size[0])
 suffix = picture_files(path / "labels")[0].suffix
 
 
@@ -86,10 +87,10 @@ codes = np.loadtxt(path / "codes.txt", dtype=str).tolist()
 print(len(codes), "classes:", *codes)
 first = picture_files(path / "images")[0]
 mask = open_mask(get_y_fn(first))
-print(first.name, get_y_fn(first).name, mask.shape, mask, sep="\n")
-show(overlay(to_pil(open_image(first)), mask, alpha=1), out / "mask.png")
+print(first.name, get_y_fn(first).name, tuple(mask.shape), mask, sep="\n")
+show(with_masks(first, codes, mask=mask), out / "mask.png")
 
-# %% Which files, which for validation? A list says so: neighbours in a film are nearly the same
+# %% Which files, which for validation? A list says so: in a film, neighbours are nearly the same
 src = (SegmentationList.from_folder(path / "images")
        .split_by_fname_file("../valid.txt")
        .label_from_func(get_y_fn, classes=codes))
@@ -98,7 +99,7 @@ full = s.size if any(s.size) else image_size(first)
 half = full[0] // 2, full[1] // 2
 
 
-# %% Ready batches. What moves a picture moves its mask, but never is a pixel of that blended
+# %% Ready batches. Masks move with their pictures; their pixels are never blended, only chosen
 def loaders(size: tuple[int, int], bs: int) -> DataBunch:
     return (src.transform(get_transforms(), size=size).databunch(bs=bs, seed=s.seed)
             .normalize(imagenet_stats))
@@ -108,25 +109,25 @@ data = loaders(half, s.bs[0])
 show(data.show_batch(rows=2), out / "batch.png")
 show(data.show_batch(rows=2, train=False), out / "batch-valid.png")
 
-# %% Metrics: the notebook's accuracy of labelled pixels, and the mean IoU that papers report
+# %% Metrics: the notebook's accuracy of labelled pixels; mean IoU, intersection over union by class
 if s.void:
     check.one_of("class", s.void, codes)
 void = codes.index(s.void) if s.void else None
 acc_camvid = partial(foreground_accuracy, void_code=void)
 iou = partial(mean_iou, void_code=void)
 
-# %% Before any training: what does an answer score that is always the most common class?
+# %% Before any training: what does always answering the most common class score?
 counts = sum(mask.flatten().bincount(minlength=len(codes)) for _, mask in loaders(full, 1).valid_ds)
 if s.void:
     counts[void] = 0
 common = counts.argmax()
-share = (counts[common] / counts.sum()).item()      # its IoU, too; that of all other classes is 0
+share = (counts[common] / counts.sum()).item()      # also that class's IoU; all others have 0
 baselines = {f"always {codes[common]}": {name_of(acc_camvid): share,
                                          name_of(iou): share / (counts > 0).sum().item()}}
-print(baselines)
+print(f"always {codes[common]}: accuracy {share:.3f}")
 
 
-# %% The learner: a U-Net. Drawn plainly, the small one; or one whose way down is a trained body
+# %% The learner: a U-Net, either the small plain one, or one whose way down is a trained body
 def new_learner(data: DataBunch) -> Learner:
     loss = partial(pixel_loss, ignore=void if s.ignore_void else None)
     if s.arch == "small":
@@ -149,21 +150,24 @@ def train(number: int, name: str, chosen: float | slice,
 
 
 learn, stages = new_learner(data), []
-half_lr, full_lr = Settings.lr if s.lr == "auto" else s.lr
+half_lr, full_lr = presets(s).get("lr", Settings.lr) if s.lr == "auto" else s.lr
 scratch = learn.frozen_to == 0
+all_of_it = "" if scratch else ", unfrozen"
 
-# %% Stage 1: train what is new, on a frozen body; from scratch all is new, and nothing is frozen
+# %% Stage 1, half size: train what is new, on a frozen body
+if scratch:
+    print("left out: all is new, so nothing is frozen")
 lr = None if scratch else train(1, "half, frozen", slice(half_lr))
 
-# %% Stage 2: train all of it, but the first layers slowly: they know edges and colours already
+# %% Stage 2: train all of it; first layers slowly if they know edges and colours already
 learn.unfreeze()
 slow, fast = half_lr / s.lr_low[0], half_lr / s.lr_div[0]
-train(2, "half, unfrozen", half_lr if scratch else slice(slow, fast), lr)
+train(2, "half" + all_of_it, half_lr if scratch else slice(slow, fast), lr)
 learn.save(out / "stage-2.pth")
 show(learn.recorder.plot_losses(), out / "losses-half.png")
 show(learn.recorder.plot_lr(), out / "rates-half.png")
 
-# %% Go big: a new learner for the full size takes the weights over. It is frozen again
+# %% Go big: a new learner for the full size takes the weights over. A trained body is frozen again
 learn = new_learner(loaders(full, s.bs[1]))
 learn.load(out / "stage-2.pth", with_opt=False)
 lr = None if scratch else train(3, "full, frozen", slice(full_lr))
@@ -171,21 +175,23 @@ lr = None if scratch else train(3, "full, frozen", slice(full_lr))
 # %% Stage 4: and all of it again
 learn.unfreeze()
 slow, fast = full_lr / s.lr_low[1], full_lr / s.lr_div[1]
-train(4, "full, unfrozen", full_lr if scratch else slice(slow, fast), lr)
+train(4, "full" + all_of_it, full_lr if scratch else slice(slow, fast), lr)
 show(learn.recorder.plot_losses(), out / "losses-full.png")
 show(learn.recorder.plot_metrics(), out / "metrics-full.png")
 
-# %% Where is it wrong? Per class, and which class is taken for which
+# %% Where is it wrong? On validation, class by class, and which class is taken for which
 shares = learn.score(partial(confusion, void_code=void)).values
 for name, pixels, value in zip(codes, counts.tolist(), learn.score(iou).values.tolist()):
-    print(f"{name:12} {pixels:10,} pixels   IoU {value:.3f}")
+    if pixels:
+        print(f"{name:12} {pixels:10,} pixels   IoU {value:.3f}")
 show(confusion_picture(shares, codes), out / "confusion.png")
 
 # %% One picture, and its mask at the size that the file has
 file = src.files[src.valid[0]]
 caption, mask, probabilities = learn.predict(file)
 print(file.name, tuple(mask.shape), caption)
-show(overlay(to_pil(open_image(file)), mask), out / "predicted.png")
+show(with_masks(file, codes, truth=open_mask(get_y_fn(file)), prediction=mask),
+     out / "predicted.png")
 
 # %% What happened, in a table
 print_table(stages, baselines)

@@ -13,9 +13,10 @@ import torch
 
 from minifast import __version__
 from minifast.device import device_name
-from minifast.draw import font
+from minifast.draw import font, grid, overlay, with_legend
 from minifast.files import write_atomic
 from minifast.groups import group_rates
+from minifast.images import open_image, to_pil
 from minifast.learner import Learner
 from minifast.lr_finder import lr_find
 from minifast.scores import name_of
@@ -67,12 +68,24 @@ def train_stage(learn: Learner, name: str, epochs: int, lr: float | slice,
             "seconds": sum(row["seconds"] for row in rows)}
 
 
+def with_masks(file: Path, names: list[str], **masks: torch.Tensor) -> Image.Image:
+    """A picture file, beside it the same with each mask (h, w) over it, and a legend of classes.
+
+    masks  caption=mask
+    """
+    picture = to_pil(open_image(file))
+    over = [overlay(picture, mask) for mask in masks.values()]
+    seen = torch.cat([mask.flatten() for mask in masks.values()]).unique().tolist()
+    return with_legend(grid([picture, *over], [file.name, *masks], 1 + len(over)),
+                       {number: names[number] for number in seen})
+
+
 def confusion_picture(shares: torch.Tensor, names: list[str]) -> Image.Image:
-    """A table of percents: a row per true class, a column per answer; the bluer, the more.
+    """A table of percents: a row per true class, a column per prediction; the bluer, the more.
 
     shares  (c, c) 0..1, NaN where a class does not occur, as metrics.confusion has it
     """
-    cell, margin = 34, 12 + max(ceil(font().getlength(name)) for name in [*names, "true, said:"])
+    cell, margin = 34, 12 + max(ceil(font().getlength(name)) for name in names)
     side = margin + cell * len(names)
     # The names of the columns are written as rows of a second picture, which is then turned.
     table, turned = (Image.new("RGB", (side, side), "white") for _ in range(2))
@@ -82,7 +95,6 @@ def confusion_picture(shares: torch.Tensor, names: list[str]) -> Image.Image:
         ImageDraw.Draw(turned).text((6, y), name, "black", font(), anchor="lm")
     table.paste(turned.rotate(90).crop((margin, side - margin, side, side)), (margin, 0))
     pen = ImageDraw.Draw(table)
-    pen.text((margin - 6, margin - 6), "true, said:", "black", font(), anchor="rb")
     for (row, column), share in np.ndenumerate(shares.numpy()):
         x, y = margin + column * cell, margin + row * cell
         if share > 0:
@@ -90,7 +102,7 @@ def confusion_picture(shares: torch.Tensor, names: list[str]) -> Image.Image:
             pen.rectangle([x, y, x + cell - 2, y + cell - 2], (pale, pale, 255))
             pen.text((x + cell / 2, y + cell / 2), f"{100 * share:.0f}",
                      "black" if share < 0.5 else "white", font(), anchor="mm")
-    return table
+    return grid([table], ["rows: truth, columns: prediction; in percent of the row"], 1)
 
 
 def print_table(stages: list[dict], baselines: dict[str, dict[str, float]]) -> None:

@@ -11,8 +11,8 @@ Points = tuple[list[float], list[float]]                       # the x values, t
 COLOURS = ["#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#7f7f7f"]
 # For masks: 32 colours, each of which differs from all others by at least 37 in CIELAB.
 CLASS_COLOURS = [f"#{code}" for code in """
-    2299cc ff0000 aaff00 0000ff ff00bb 224400 00ffcc ffdd77 770011 003388 bb8877 ff0066 cceecc
-    dd88ff 00ff77 dd00ff ff9900 009944 443333 338877 886600 88aa00 ff88bb 0055ff eeddff ffee00
+    2299cc ff0000 aaff00 0000ff ff00bb 224400 00ffcc ffdd77 770011 ff9900 bb8877 cceecc ff0066
+    dd88ff 00ff77 dd00ff 003388 009944 443333 338877 886600 88aa00 ff88bb 0055ff eeddff ffee00
     990066 ff7755 33eeff 660099 886699 0088ff""".split()]
 INK, PALE = "#222222", "#dddddd"
 TEXT_SIZE, LINE_HEIGHT = 13, 17                                # pixels

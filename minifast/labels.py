@@ -35,7 +35,7 @@ def target_for(labels: Sequence, files: Sequence[Path], train: Sequence[int],
     """The kind of target that these labels make: Categories of strings, Tags of lists of strings,
     Masks of paths.
 
-    labels, files  one per item; a label None is one that nobody needs
+    labels, files  one per item; None is the label of an item that is not used
     train          the numbers of the items for training
     classes        in the order of the model's outputs; None: those of all items, sorted
     div            see Masks
@@ -62,8 +62,9 @@ def target_for(labels: Sequence, files: Sequence[Path], train: Sequence[int],
     for label, file in zip(tags, files):
         wrong = [tag for tag in label if tag == "" or tag not in classes]
         if wrong:
-            raise ValueError(f"{file} has the label {check.some(map(repr, wrong))}; wanted of: "
-                             f"{check.some(filter(None, classes), 20)}")
+            hint = " (is it the file of a mask? then give a Path)" if Path(wrong[0]).suffix else ""
+            raise ValueError(f"{file} has the label {check.some(map(repr, wrong))}{hint}; wanted "
+                             f"of: {check.some(filter(None, classes), 20)}")
     if not classes:
         raise ValueError(f"no picture has a label, from {files[0]} on; is that the right column?")
     unseen = set(classes) - set().union(*(tags[i] for i in train))

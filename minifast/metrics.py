@@ -113,8 +113,8 @@ def foreground_accuracy(logits: Tensor, targets: Tensor, void_code: int | None) 
 
 
 def mean_iou(logits: Tensor, targets: Tensor, void_code: int | None = None) -> Score:
-    """Intersection over union of each class: the pixels that are it and are said to be, out of
-    those that are it or are said to be. Labelled pixels only.
+    """Intersection over union of each class: its pixels in both truth and prediction, out of
+    those in either. Labelled pixels only.
 
     logits, targets, void_code  as for `confusion`
     returns  Score of vectors (c), whose value is the mean over the classes that occur, in truth or

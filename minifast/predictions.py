@@ -19,8 +19,8 @@ def get_preds(model: nn.Module, loader: Loader, target: Target,
               autocast: torch.autocast) -> tuple[Tensor, Tensor]:
     """(probabilities, targets) of all items of a loader, in order, on the CPU.
 
-    (n, c) and (n) for categories, (n, c) and (n, c) for tags, (n, c, h, w) and (n, h, w) for masks,
-    where that fits into memory.
+    (n, c) and (n) for categories, (n, c) and (n, c) for tags, (n, c, h, w) and (n, h, w) for masks;
+    without labels targets are (n, 0). All of it is kept in memory.
     """
     with evaluating(model):
         batches = [(target.probabilities(logits).cpu(), y.cpu())
@@ -32,12 +32,14 @@ def predict(model: nn.Module, data: DataBunch, file: Path | str, thresh: float,
             autocast: torch.autocast) -> tuple[str, Tensor, Tensor]:
     """(caption, decision, probabilities) of the picture in a file, as v1's predict returns them.
 
-    data    tells how pictures get to their size (else they keep theirs), and how to normalize
+    data    size and method are those of its train_ds, where that has any, else the picture keeps
+            its own; it is normalized as they are, and not transformed
     thresh  for tags: above it the answer is yes
 
-    A mask has the picture's original size: the picture is scaled as in training, but nothing is cut
-    off or added, and the logits are scaled back before the decision.
-    Raises ValueError, naming the file, where it cannot be read.
+    The decision is 0-dim for categories, (c) for tags, (H, W) for masks, the probabilities are (c),
+    or (c, H, W), all on the CPU. H and W are the picture's own: it is scaled as for training, but
+    nothing is cut off or added, and its logits are scaled back bilinearly.
+    Raises ValueError, naming the file, where it cannot be read, or the classes are unknown.
     """
     target, loader, dataset = data.known_target(), data.train_dl, data.train_ds
     size, method = getattr(dataset, "size", None), getattr(dataset, "method", "crop")
@@ -56,13 +58,15 @@ def predict(model: nn.Module, data: DataBunch, file: Path | str, thresh: float,
 
 def show_results(model: nn.Module, data: DataBunch, rows: int, thresh: float,
                  void_code: int | None, autocast: torch.autocast) -> Image.Image:
-    """Validation pictures, evenly spread from the first one on, the truth, and what the model says.
+    """Validation pictures, evenly spread, beside the truth and what the model says.
 
     rows       of masks; else there are rows x rows pictures, with captions `truth / prediction`
     thresh     for tags: above it the answer is yes
-    void_code  for masks: a class of the truth that is not held against the model
+    void_code  for masks: a class of the truth whose pixels are never marked as wrong
 
-    A row of masks is picture, truth, prediction, and in red what differs; below is a legend.
+    The n pictures are the items i * total // n; all, where there are fewer. A row of masks is, and
+    says below: picture, truth, prediction, difference, which is red; a legend has all classes that
+    are in truth or prediction.
     """
     target, loader = data.known_target(), data.known_loader("valid_dl")
     is_mask, total = isinstance(target, Masks), len(loader.dataset)

@@ -58,8 +58,8 @@ def score(function: Metric, logits: Tensor, targets: Tensor) -> Score:
     """The metric of one batch as a Score, also where a user's plain function returns a number.
 
     A number, or a 0-dim tensor, is taken as a mean over the n pictures of the batch: so
-    it weighs n. That is exact for means over pictures, and what v1 does for all metrics. NaN is
-    0 / 0, as of the notebook's acc_camvid where all is void, and weighs nothing.
+    it weighs n. That is exact for means over pictures, and what v1 does for all metrics. NaN
+    (the notebook's acc_camvid of a batch that is all void) weighs nothing.
     Raises TypeError, naming the metric, on anything else.
     """
     result = function(logits, targets)

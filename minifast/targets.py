@@ -1,8 +1,8 @@
 """The kinds of target: what a model shall say of a picture, and which loss goes with it.
 
 Categories are one class a picture, Tags any number of classes a picture, Masks a class for each
-pixel. Each kind knows how a label becomes a target, how logits become probabilities and those
-decisions (which look like targets), and how to put one in words.
+pixel. Each kind knows how a label becomes a target; how logits become probabilities, and those
+decisions, in the form of targets; and how to put a target in words.
 """
 
 from collections.abc import Iterable, Sequence

@@ -60,7 +60,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def outputs(model: nn.Module, loader: Loader, autocast: torch.autocast) -> Iterator[Batch]:
-    """(logits, y) of each batch of a loader, in order; logits are float32."""
+    """(logits, y) of each batch of a loader's first epoch, which does not count as one; logits are
+    float32. For use inside `evaluating`."""
     for x, y in bar(loader.batches(0), len(loader), "valid"):
         with autocast:
             logits = model(x)
@@ -72,7 +73,8 @@ def scores(model: nn.Module, loader: Loader, loss_func: Loss, metrics: Sequence[
     """valid_loss and each metric by name, exact over the whole data set whatever the batch size.
 
     The loss of a batch weighs as much as it has pictures: exact for a mean over pictures or all
-    pixels. Only where pixels are ignored does it depend, a little, on how batches are made up.
+    pixels. Only where pixels are ignored does it depend, a little, on how batches are made up. The
+    model is `evaluating`; a loss that is NaN stays so.
     """
     totals = {"valid_loss": Score(0, 0), **{name_of(function): Score(0, 0) for function in metrics}}
     with evaluating(model):

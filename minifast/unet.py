@@ -2,7 +2,7 @@
 
 On the way down a picture gets smaller and has more channels: the net learns what is there, and less
 and less where. On the way up, bridges tell it where: each level gets, beside what comes from below,
-what the way down had at that size.
+what the way down had at that size (also called skip connections).
 
     picture > first ----------- bridge -----------> up > classes
                 down ---------- bridge ---------> up
@@ -29,11 +29,15 @@ class UNet(nn.Module):
     channels  of the first level; each level down has twice as many, at half the height and width
     levels    how many times the picture is halved: the number of bridges
 
-    With 32 channels and 4 levels it has 7.8 million parameters. The first level is a double_conv.
-    Down: 2x2 max-pool (an odd last row or column stays, as one of its own), double_conv. Up: a 2x2
-    transposed convolution halves the channels, what is over is cut off, the bridge comes after them
-    as further channels, double_conv. A 1x1 convolution gives the classes.
-    Raises ValueError where one of the numbers is below 1.
+    first        a double_conv
+    downs        after a 2x2 max-pool (ceil_mode: an odd last row or column is not lost) each level
+                 down is a double_conv
+    grows, ups   each level up is a 2x2 transposed convolution to half the channels; what is over,
+                 below or on the right, is cut off; the bridge comes after these channels; then it
+                 is a double_conv. Both lists begin at the bottom
+    last         a 1x1 convolution, to the classes
+
+    For 12 classes it has 7,763,404 parameters. Raises ValueError where a number is below 1.
     """
 
     def __init__(self, classes: int, channels: int = 32, levels: int = 4):
@@ -61,7 +65,8 @@ class UNet(nn.Module):
 
 
 def double_conv(c_in: int, c_out: int) -> nn.Sequential:
-    """Twice a 3x3 convolution, BatchNorm and ReLU: (n, c_in, h, w) -> (n, c_out, h, w)."""
+    """Twice a 3x3 convolution without bias, BatchNorm, ReLU: (n, c_in, h, w) -> (n, c_out, h, w).
+    """
     layers = []
     for c in (c_in, c_out):
         layers += [nn.Conv2d(c, c_out, 3, padding=1, bias=False), nn.BatchNorm2d(c_out),
@@ -70,17 +75,23 @@ def double_conv(c_in: int, c_out: int) -> nn.Sequential:
 
 
 class DynamicUNet(nn.Module):
-    """v1's: the way down is any body, trained before; (n, 3, h, w) -> (n, classes, h, w).
+    """fastai v1's: the way down is any trained body; (n, 3, h, w) -> (n, classes, h, w).
 
-    body    layers one after the other, as groups.body_of cuts them off a net
-    bottle  half as many channels between the two convolutions of the cross
+    body     layers one after the other, as groups.body_of cuts them off a net
+    bottle   whether the cross is narrower inside: c // 2 of its c channels
 
-    A bridge begins after each child of the body whose next child makes the picture smaller. Middle:
-    BatchNorm, ReLU, and two conv_relu, to twice the channels of the body and back. Then an Up for
-    each bridge, the last one with half as many channels as the others would give it, and a
-    pixel_shuffle to the size of the picture, unless the first bridge has it already. The picture
-    itself is the last bridge: its three channels come after the others, and the cross is added to
-    them all, two conv_relu. A 1x1 convolution gives the classes.
+    bridged  the numbers of the children of the body after which a bridge begins, in order: the next
+             child makes the picture smaller
+    middle   BatchNorm, ReLU, and two conv_relu, to twice the channels that the body ends with, and
+             back
+    ups      an Up for each bridge, from the bottom on. It gives as many channels as meet in it:
+             half of those from below, and the bridge's; the last Up gives half of that
+    shuffle  a pixel_shuffle that keeps the channels, then at_size_of the picture; an nn.Identity
+             where the first bridge (without one, the body's end) has the picture's size already
+    cross    the picture itself is the last bridge, its three channels come after the others: c in
+             all, to which the cross is added (a residual block): two conv_relu from c channels to c
+    last     a 1x1 convolution, begun as in conv_relu, to the classes
+
     Source: fastai v1, vision/models/unet.py, as unet_learner makes it; resnet34 with 32 classes has
     41,224,168 parameters. v1 is tied to the size of its first picture where that is odd.
     """
@@ -125,8 +136,9 @@ class DynamicUNet(nn.Module):
 class Up(nn.Module):
     """One level up in a DynamicUNet, from c_in channels below to `out` channels.
 
-    From below: pixel_shuffle to half the channels, then at_size_of the bridge. The bridge, of
-    c_bridge channels: BatchNorm. One after the other: ReLU, and two conv_relu to `out` channels.
+    shuffle  what comes from below: pixel_shuffle to half the channels, then at_size_of the bridge
+    norm     the bridge, of c_bridge channels: BatchNorm
+    convs    both, the bridge last, after a ReLU: two conv_relu to `out` channels
     """
 
     def __init__(self, c_in: int, c_bridge: int, out: int):
@@ -165,13 +177,13 @@ def pixel_shuffle(c_in: int, c_out: int) -> nn.Sequential:
 
 
 def at_size_of(bridge: Tensor, x: Tensor) -> Tensor:
-    """x with the height and width of the bridge, by the nearest pixel: odd sides do not survive
-    halving and doubling."""
+    """x, by the nearest pixel, with the height and width of the bridge: an odd side that was halved
+    and doubled is too long or too short. Where they are the same already, x itself."""
     return x if x.shape[-2:] == bridge.shape[-2:] else F.interpolate(x, bridge.shape[-2:])
 
 
 def shapes_in(body: nn.Sequential) -> list[tuple[int, int, int]]:
-    """(channels, h, w) after each child of the body, tried on a picture of 64 x 64."""
+    """(channels, h, w) after each child of the body, for a picture of 64 x 64, in eval mode."""
     x, shapes = torch.zeros(1, 3, 64, 64), []
     with evaluating(body):
         for layer in body:

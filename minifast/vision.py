@@ -73,7 +73,8 @@ def unet_learner(data: DataBunch, arch: Callable[[], nn.Module],
 
 
 def body_from(arch: Callable[[], nn.Module], pretrained: bool | str | Path) -> nn.Sequential:
-    """The body of a net that `arch` makes, with pretrained weights or without: see cnn_learner."""
+    """The body of a net that `arch` makes, with pretrained weights or without: see cnn_learner. The
+    net is known by arch.__name__."""
     name = getattr(arch, "__name__", str(arch))
     net = arch()
     if pretrained:

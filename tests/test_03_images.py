@@ -445,13 +445,18 @@ def test_a_mask_may_have_numbers_above_255(tmp_path, dtype):
 
 def test_div_turns_255_into_1(tmp_path):
     file = mask_of([[0, 255], [255, 255]], tmp_path / "a.png")
-    assert open_mask(file, div=True).tolist() == [[0, 1], [1, 1]]
+    mask = open_mask(file, div=True)
+    assert mask.dtype == torch.int64 and mask.tolist() == [[0, 1], [1, 1]]
     assert open_mask(file).tolist() == [[0, 255], [255, 255]]
 
 
 def test_div_is_for_0_and_255_alone(tmp_path):
     with pytest.raises(ValueError, match=r"mask .*\ba\.png.*div=True.*0, 7, 255"):
         open_mask(mask_of([[0, 255], [7, 255]], tmp_path / "a.png"), div=True)
+    for wrong in (-1, 256):
+        file = saved(Image.fromarray(numpy.array([[0, wrong]], dtype="int32")), tmp_path / "b.tif")
+        with pytest.raises(ValueError, match=rf"b\.tif.*{wrong}"):
+            open_mask(file, div=True)
 
 
 def test_a_mask_of_single_bits_has_0_and_255_as_in_v1(tmp_path):

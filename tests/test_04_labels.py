@@ -155,6 +155,14 @@ def test_two_classes_of_one_name_are_refused(tmp_path):
         target_for(*street(tmp_path), [0], ["road", "sky", "road"])
 
 
+def test_a_string_that_looks_like_a_file_gets_a_hint(tmp_path):
+    masks, files = street(tmp_path)
+    with pytest.raises(ValueError, match=r"\b0\.png.*0_P\.png' \(is it .* a mask\? .*a Path\)"):
+        target_for([str(mask) for mask in masks], files, [0], ["sky", "road"])
+    with pytest.raises(ValueError, match=r"^(?!.*mask)"):
+        target_for(["air"] * 3, files, [0], ["sky", "road"])
+
+
 def test_paths_and_strings_are_not_mixed(tmp_path):
     masks, files = street(tmp_path)
     with pytest.raises(ValueError, match=r"\b1\.png.*'road'"):

@@ -247,3 +247,25 @@ def test_without_validation_or_classes_there_are_no_results(tmp_path):
     unknown = DataBunch.create([(torch.zeros(3, 2, 2), 0)], None, device=CPU)
     with pytest.raises(ValueError, match="classes are unknown"):
         predict(Light(), unknown, tmp_path / "0.png", 0.5, FLOAT32)
+
+
+def test_logits_are_scaled_back_bilinearly_and_before_probabilities(tmp_path):
+    # One row of dark, light: logits -10, 10. Four pixels have their middles at 0, .25, .75 and 1 of
+    # the way between the middles of these two: -10, -5, 5, 10.
+    Image.fromarray(numpy.array([[0, 0, 255, 255]], dtype=numpy.uint8)).save(tmp_path / "a.png")
+    dataset = Dataset([tmp_path / "a.png"], None, size=(1, 2), method="squish")
+    data = DataBunch.create(dataset, None, target=Masks(["dark", "light"]), device=CPU)
+    _, _, likely = predict(LightPixels().eval(), data, tmp_path / "a.png", 0.5, FLOAT32)
+    wanted = torch.tensor([-10., -5, 5, 10]).sigmoid()
+    assert torch.allclose(likely[1, 0], wanted, rtol=1e-3)
+
+
+@pytest.mark.parametrize("target", [Categories(["a", "b"]), Masks(["a", "b"])])
+def test_probabilities_are_float32_whatever_the_model_runs_in(tmp_path, target):
+    data, fast = greys(tmp_path), torch.autocast("cpu", torch.bfloat16)
+    data = DataBunch.create(data.train_ds, data.valid_ds, target=target, device=CPU)
+    layers = [nn.Conv2d(3, 2, 1)]
+    layers += [] if isinstance(target, Masks) else [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    likely = predict(nn.Sequential(*layers), data, tmp_path / "0.png", 0.5, fast)[2]
+    assert likely.dtype == torch.float32
+    assert likely.sum(dim=0).flatten()[0].item() == pytest.approx(1, abs=1e-6)
