@@ -250,14 +250,16 @@ def test_without_validation_or_classes_there_are_no_results(tmp_path):
 
 
 def test_logits_are_scaled_back_bilinearly_and_before_probabilities(tmp_path):
-    # One row of dark, light: logits -10, 10. Four pixels have their middles at 0, .25, .75 and 1 of
-    # the way between the middles of these two: -10, -5, 5, 10.
+    # The model sees two pixels. The four of the file have their middles at 0, .25, .75 and 1 of the
+    # way from the middle of the one to that of the other.
     Image.fromarray(numpy.array([[0, 0, 255, 255]], dtype=numpy.uint8)).save(tmp_path / "a.png")
     dataset = Dataset([tmp_path / "a.png"], None, size=(1, 2), method="squish")
     data = DataBunch.create(dataset, None, target=Masks(["dark", "light"]), device=CPU)
     _, _, likely = predict(LightPixels().eval(), data, tmp_path / "a.png", 0.5, FLOAT32)
-    wanted = torch.tensor([-10., -5, 5, 10]).sigmoid()
-    assert torch.allclose(likely[1, 0], wanted, rtol=1e-3)
+    first, second, third, last = likely[1, 0].logit().tolist()
+    assert first < -5 and last > 5
+    assert second == pytest.approx(.75 * first + .25 * last, rel=1e-3)
+    assert third == pytest.approx(.25 * first + .75 * last, rel=1e-3)
 
 
 @pytest.mark.parametrize("target", [Categories(["a", "b"]), Masks(["a", "b"])])
