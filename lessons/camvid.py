@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from minifast import check
 from minifast.datablock import SegmentationList
 from minifast.databunch import DataBunch
@@ -61,13 +59,15 @@ class Settings:
 
 def presets(given: Settings) -> dict:
     # From scratch nothing is frozen: stages 1 and 3 are left out, and the others learn more.
-    scratch = dict(weights="none", bs=(8, 8), epochs=(12, 12, 20, 20), lr=(3e-3, 3e-3),
+    scratch = dict(weights="none", bs=(8, 8), epochs=(8, 8, 14, 14), lr=(1e-3, 1e-3),
                    pct_start=(0.3,) * 4, ignore_void=True)
+    if given.arch == "small" or not given.data:     # quicker, and BatchNorm allows higher rates
+        scratch |= dict(epochs=(12, 12, 20, 20), lr=(3e-3, 3e-3))
     own = dict(arch="small", size=(144, 192), epochs=(8, 8, 6, 6), lr_its=75)
-    quick = dict(streets=20, size=(48, 64), lr_its=50)
-    if given.data and given.arch != "small" and given.weights != "none":
-        return {}
-    return scratch | ({} if given.data else own) | (quick if given.quick else {})
+    quick = dict(streets=20, size=(48, 64), epochs=(1, 1, 1, 1), lr_its=50)
+    is_scratch = not given.data or given.arch == "small" or given.weights == "none"
+    return ((scratch if is_scratch else {}) | ({} if given.data else own) |
+            (quick if given.quick else {}))
 
 
 s = read_settings(Settings, __doc__, presets)
@@ -83,7 +83,7 @@ def get_y_fn(file: Path) -> Path:
     return path / "labels" / f"{file.stem}_P{suffix}"
 
 
-codes = np.loadtxt(path / "codes.txt", dtype=str).tolist()
+codes = [name for name in (path / "codes.txt").read_text().splitlines() if name]
 print(len(codes), "classes:", *codes)
 first = picture_files(path / "images")[0]
 mask = open_mask(get_y_fn(first))

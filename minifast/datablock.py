@@ -115,12 +115,14 @@ class ImageList:
         classes  all that there are, in the order of the model's outputs; None: those that occur,
                  which masks do not tell
         div      for masks of 0 and 255, which stand for the classes 0 and 1
-
         Raises ValueError, naming the file, on a bad label or mask: see labels.target_for.
         """
         used = {*(self.train or ()), *(self.valid or ())}   # split_by_folder leaves files out
-        return self._label([func(file) if i in used else None
-                            for i, file in enumerate(self.files)], classes, div)
+        labels = [func(file) if i in used else None for i, file in enumerate(self.files)]
+        bare = [file for i, file in enumerate(self.files) if i in used and labels[i] is None]
+        if bare:
+            raise ValueError(f"{len(bare)} files have None as a label: {check.some(bare)}")
+        return self._label(labels, classes, div)
 
     def label_from_re(self, pattern: str) -> "ImageList":
         """The class is the first group of a regular expression, searched in the path with slashes.

@@ -75,7 +75,8 @@ class DataBunch:
     def known_target(self) -> Target:
         """The kind of target. Raises ValueError where it is unknown."""
         if self.target is None:
-            raise ValueError("the classes are unknown; give DataBunch.create(target=Tags(classes))")
+            raise ValueError("the classes are unknown; give DataBunch.create(target=...), one of "
+                             "targets.Categories, Tags, Masks")
         return self.target
 
     def normalize(self, stats: Stats) -> "DataBunch":

@@ -17,6 +17,7 @@ METHODS = ["crop", "pad", "squish"]
 CENTRE = (0.5, 0.5)
 TURNED = (5, 6, 7, 8)                       # EXIF orientations that swap rows and columns
 NUMBERS = ("L", "P", "I", "I;16")           # Pillow's modes with one whole number for each pixel
+STRETCHED = {"L;2": 85, "L;4": 17}          # grey PNGs of 2 and 4 bits: it makes them 0..255
 
 
 def open_image(path: Path | str, size: tuple[int, int] | None = None, method: str = "crop",
@@ -60,12 +61,13 @@ def open_mask(path: Path | str, size: tuple[int, int] | None = None, method: str
     size, method, window  as in open_image, but every pixel is one of the file's, the nearest:
                           between two classes lies no third one
     div      for a mask of 0 and 255 alone: 255 becomes 1
-    returns  (rows, columns) int64, the values of the file; of single bits (mode 1) 0 and 255
+    returns  (rows, columns) int64, the values of the file; single bits (mode 1) are 0 and 255
 
     Raises ValueError, naming the file, as open_image does; with Pillow's mode, where pixels are no
     whole numbers (see NUMBERS); with all values, where `div` meets others. Source: fastai v1.
     """
     def read(picture: Image.Image) -> Tensor:
+        stretch = STRETCHED.get(str(picture.tile[0][3]), 1)
         picture = ImageOps.exif_transpose(picture)
         picture = picture.convert("L") if picture.mode == "1" else picture     # 0 and 255, as in v1
         if picture.mode not in NUMBERS:
@@ -77,7 +79,7 @@ def open_mask(path: Path | str, size: tuple[int, int] | None = None, method: str
         if div and not ((values == 0) | (values == 255)).all():
             raise ValueError(f"div=True is for masks of 0 and 255, this one has "
                              f"{check.some(values.unique().tolist())}")
-        return values // 255 if div else values
+        return values // (255 if div else stretch)
 
     return opened("mask", path, read)
 

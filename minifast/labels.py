@@ -84,8 +84,9 @@ def checked_masks(labelled: Sequence[tuple[Path, Path]], classes: Sequence[str] 
     one has another size than its picture; where a value is no class (Masks.refuse); where classes
     are missing (give classes=codes), or two have one name (check.unique).
     """
-    if classes is None:
-        raise ValueError("which class has which number? give label_from_func(..., classes=codes)")
+    if classes is None or len(classes) == 0:
+        raise ValueError("which class has which number? give label_from_func(..., classes=codes), "
+                         f"the name of each; got {classes}")
     target = Masks(classes, div)
     check.unique("names of classes", target.classes)
     missing = [(mask, file) for mask, file in labelled if not mask.is_file()]

@@ -17,7 +17,7 @@ from minifast.metrics import metric
 from minifast.predictions import get_preds, predict, show_results
 from minifast.recorder import COLUMNS, Recorder
 from minifast.schedules import one_cycle
-from minifast.scores import Metric, Score, name_of
+from minifast.scores import Metric, Score, check_metric, name_of
 from minifast.training import Loss, Schedule, fit, scores, validate
 
 MOMENTUM = 0.9                                          # Adam's beta1 outside fit_one_cycle
@@ -43,6 +43,8 @@ class Learner:
             raise ValueError("which loss? give Learner(loss_func=...), or data with a target")
         self._data, self.loss_func = data, loss_func or data.target.loss
         self.metrics = [metric(entry) if isinstance(entry, str) else entry for entry in metrics]
+        for function in self.metrics:
+            check_metric(function)
         check.unique("columns of the history", [*COLUMNS, *map(name_of, self.metrics)])
         device = data.train_dl.device
         fast = uses_bfloat16(device, precision)
@@ -60,7 +62,7 @@ class Learner:
 
     @data.setter
     def data(self, data: DataBunch) -> None:
-        if data.classes != self._data.classes:
+        if (type(data.target), data.classes) != (type(self._data.target), self._data.classes):
             raise ValueError(f"the model answers for {self._data.classes}, the new data has "
                              f"{data.classes}; make a new learner for other classes")
         self._data = data

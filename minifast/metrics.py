@@ -92,7 +92,7 @@ def confusion(logits: Tensor, targets: Tensor, void_code: int | None = None) -> 
     """
     c, answers = logits.shape[1], logits.argmax(dim=1)                        # (n, h, w)
     check.same_shape("confusion", answers=answers, targets=targets)
-    pairs = targets * c + answers
+    pairs = targets.long() * c + answers            # a byte would overflow
     if void_code is not None:
         check.between("void_code", void_code, 0, c - 1)
         pairs = pairs[targets != void_code]

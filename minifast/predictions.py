@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 import torch.nn.functional as F
 
-from minifast import draw
+from minifast import check, draw
 from minifast.databunch import DataBunch
 from minifast.images import image_size, open_image, scaled_size
 from minifast.loader import Loader, normalize
@@ -21,10 +21,13 @@ def get_preds(model: nn.Module, loader: Loader, target: Target,
 
     (n, c) and (n) for categories, (n, c) and (n, c) for tags, (n, c, h, w) and (n, h, w) for masks;
     without labels targets are (n, 0). All of it is kept in memory.
+    Raises ValueError where batches of masks differ in size.
     """
     with evaluating(model):
         batches = [(target.probabilities(logits).cpu(), y.cpu())
                    for logits, y in outputs(model, loader, autocast)]
+    if len({likely.shape[1:] for likely, _ in batches}) > 1:
+        raise ValueError("pictures differ in size: give transform(size=...), or predict each file")
     return tuple(torch.cat(parts) for parts in zip(*batches))
 
 
@@ -32,8 +35,8 @@ def predict(model: nn.Module, data: DataBunch, file: Path | str, thresh: float,
             autocast: torch.autocast) -> tuple[str, Tensor, Tensor]:
     """(caption, decision, probabilities) of the picture in a file, as v1's predict returns them.
 
-    data    size and method are those of its train_ds, where that has any, else the picture keeps
-            its own; it is normalized as they are, and not transformed
+    data    size, method and reduced are those of its train_ds, where that has any, else the picture
+            keeps its own size; it is normalized as they are, and not transformed
     thresh  for tags: above it the answer is yes
 
     The decision is 0-dim for categories, (c) for tags, (H, W) for masks, the probabilities are (c),
@@ -46,7 +49,8 @@ def predict(model: nn.Module, data: DataBunch, file: Path | str, thresh: float,
     is_mask = isinstance(target, Masks)
     if is_mask and size is not None:
         size, method = scaled_size(image_size(file), size, method), "squish"
-    x = open_image(file, size, method)[None].to(loader.device) / 255                # (1, 3, h, w)
+    picture = open_image(file, size, method, reduced=getattr(dataset, "reduced", True))
+    x = picture[None].to(loader.device) / 255                                       # (1, 3, h, w)
     with evaluating(model), autocast:
         logits = model(normalize(x, loader.stats) if loader.stats else x).float()   # (1, c[, h, w])
     if is_mask:
@@ -68,6 +72,7 @@ def show_results(model: nn.Module, data: DataBunch, rows: int, thresh: float,
     says below: picture, truth, prediction, difference, which is red; a legend has all classes that
     are in truth or prediction.
     """
+    check.between("rows", rows, 1)
     target, loader = data.known_target(), data.known_loader("valid_dl")
     is_mask, total = isinstance(target, Masks), len(loader.dataset)
     n = min(rows if is_mask else rows ** 2, total)

@@ -7,6 +7,7 @@ added, and only the sum is divided. So the metric of a data set does not depend 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 
 import torch
 from torch import Tensor
@@ -52,6 +53,18 @@ def name_of(function: Metric) -> str:
         knobs += [f"{knob}={value!r}" for knob, value in function.keywords.items()]
         return f"{name_of(function.func)}({', '.join(knobs)})"
     return getattr(function, "__name__", type(function).__name__)
+
+
+def check_metric(function: Metric) -> None:
+    """Raise TypeError, naming the metric, where it cannot be called with logits and targets alone:
+    where a knob without a default is not set. Of a builtin without a signature nothing is known."""
+    try:
+        signature(function).bind("logits", "targets")
+    except ValueError:
+        return
+    except TypeError as error:
+        raise TypeError(f"metric {name_of(function)} cannot take (logits, targets) alone: {error}; "
+                        f"set its knobs: partial(function, knob=value)") from error
 
 
 def score(function: Metric, logits: Tensor, targets: Tensor) -> Score:

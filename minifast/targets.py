@@ -88,6 +88,7 @@ def pixel_loss(logits: Tensor, targets: Tensor, ignore: int | None = None) -> Te
     Set the knob with partial: loss_func=partial(pixel_loss, ignore=11).
     Raises ValueError where `ignore` is no class. Source: fastai v1, CrossEntropyFlat(axis=1).
     """
+    targets = targets.long()
     if ignore is None:
         return F.cross_entropy(logits, targets)
     check.between("ignore", ignore, 0, logits.shape[1] - 1)

@@ -10,7 +10,8 @@ what the way down had at that size (also called skip connections).
                     down ------ bridge -----> up
                       down ------------------>
 
-Both nets here take pictures of any height and width, and remember none.
+Both nets here remember no size: UNet takes pictures of any height and width, DynamicUNet of those
+that its body takes, which of a ResNet's are all, too.
 """
 
 from itertools import pairwise
@@ -94,10 +95,12 @@ class DynamicUNet(nn.Module):
 
     Source: fastai v1, vision/models/unet.py, as unet_learner makes it; resnet34 with 32 classes has
     41,224,168 parameters. v1 is tied to the size of its first picture where that is odd.
+    Raises ValueError where classes is below 1.
     """
 
     def __init__(self, body: nn.Sequential, classes: int, bottle: bool = False):
         super().__init__()
+        check.between("classes", classes, 1)
         self.body = body
         shapes = shapes_in(body)
         self.bridged = [number for number, (shape, after) in enumerate(pairwise(shapes))

@@ -8,7 +8,7 @@ import torch
 from minifast import metrics
 from minifast.metrics import (METRICS, accuracy, accuracy_thresh, confusion, fbeta,
                               foreground_accuracy, mean_iou, metric, register)
-from minifast.scores import Score, name_of, score
+from minifast.scores import Score, check_metric, name_of, score
 
 # Three pictures, four tags. The probabilities are about
 #   .88 .27 .12 .50      at .2 said: yes yes no  yes     at .5: yes no  no  no
@@ -397,6 +397,25 @@ def test_a_batch_of_void_alone_is_harmless(function):
     assert isnan(float(empty))                                              # 0 of 0
     assert float(function(MAPS, TRUTH, void_code=2) + empty) == float(
         function(MAPS, TRUTH, void_code=2))
+
+
+def test_masks_of_bytes_do_not_overflow():
+    maps = torch.zeros(1, 32, 1, 1)
+    maps[0, 31] = 1
+    counts = confusion(maps, torch.tensor([[[30]]], dtype=torch.uint8)).hits
+    assert counts[30, 31] == 1 and counts.sum() == 1
+
+
+@pytest.mark.parametrize("function, fine", [
+    (accuracy, True), (partial(foreground_accuracy, void_code=2), True), (max, True),
+    (lambda logits, targets, knob=1: 0, True), (foreground_accuracy, False),
+    (lambda logits: 0, False), (partial(accuracy_thresh, 1, 2, 3), False)])
+def test_a_metric_must_take_logits_and_targets_alone(function, fine):
+    if fine:
+        check_metric(function)
+    else:
+        with pytest.raises(TypeError, match=r"metric .* \(logits, targets\) alone.*partial"):
+            check_metric(function)
 
 
 def test_void_may_be_unknown():

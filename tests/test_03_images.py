@@ -1,5 +1,7 @@
 from pathlib import Path
 import re
+import struct
+import zlib
 
 import numpy
 from PIL import ExifTags, Image, JpegImagePlugin
@@ -433,6 +435,20 @@ def test_a_mask_of_4_bits_is_read(tmp_path):
     picture = Image.fromarray(numpy.array([[0, 11, 3]], dtype=numpy.uint8)).convert("P")
     picture.putpalette([10 * k for k in range(12) for _ in range(3)])
     assert open_mask(saved(picture, tmp_path / "a.png", bits=4)).tolist() == [[0, 11, 3]]
+
+
+@pytest.mark.parametrize("bits, values", [(2, [0, 1, 2, 3]), (4, [0, 1, 7, 15])])
+def test_a_grey_mask_of_few_bits_is_read_as_its_numbers_and_not_stretched(tmp_path, bits, values):
+    # Pillow writes no such PNG, so by hand: one row, filter 0, packed, each chunk with its CRC
+    packed = sum(value << bits * (len(values) - 1 - i) for i, value in enumerate(values))
+    row = b"\0" + packed.to_bytes(bits * len(values) // 8, "big")
+    header = struct.pack(">IIBBBBB", len(values), 1, bits, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(row)), (b"IEND", b"")]
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks))
+    assert open_mask(tmp_path / "a.png").tolist() == [values]
+    assert open_mask(tmp_path / "a.png", (1, 8), "squish")[0, ::2].tolist() == values
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "int32"])

@@ -116,9 +116,10 @@ def test_a_picture_without_a_mask_is_named(tmp_path):
 
 def test_a_picture_and_a_mask_of_different_size_are_named(tmp_path):
     masks, files = street(tmp_path)
-    for rows in (5, 3):
-        Image.new("RGB", (6, rows)).save(files[2])
-        with pytest.raises(ValueError, match=rf"\b2_P\.png.*\(4, 6\).*\b2\.png.*\({rows}, 6\)"):
+    for rows, columns in ((5, 6), (3, 6), (4, 7)):
+        Image.new("RGB", (columns, rows)).save(files[2])
+        with pytest.raises(ValueError, match=rf"\b2_P\.png.*\(4, 6\).*\b2\.png.*"
+                                             rf"\({rows}, {columns}\)"):
             target_for(masks, files, [0], ["sky", "road"])
 
 
@@ -146,8 +147,9 @@ def test_a_mask_that_nobody_needs_is_not_looked_at(tmp_path):
 
 
 def test_masks_do_not_tell_their_classes(tmp_path):
-    with pytest.raises(ValueError, match="classes=codes"):
-        target_for(*street(tmp_path), [0])
+    for classes in (None, [], numpy.array([])):
+        with pytest.raises(ValueError, match="classes=codes"):
+            target_for(*street(tmp_path), [0], classes)
 
 
 def test_two_classes_of_one_name_are_refused(tmp_path):

@@ -163,6 +163,12 @@ def test_the_loss_of_masks_is_cross_entropy_over_all_pixels_flattened_as_in_v1()
     assert pixel_loss(logits, targets).item() == pytest.approx(wanted.item(), abs=1e-6)
 
 
+def test_masks_of_bytes_are_targets_too():
+    logits, targets = pixels()
+    for ignore in (None, 1):
+        assert pixel_loss(logits, targets.byte(), ignore) == pixel_loss(logits, targets, ignore)
+
+
 def test_pixels_of_the_ignored_class_do_not_count():
     logits, targets = pixels()
     flat = logits.permute(0, 2, 3, 1).reshape(-1, 3).log_softmax(dim=1)

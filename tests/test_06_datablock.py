@@ -449,6 +449,13 @@ def test_masks_may_lie_in_folders_of_their_own_and_other_folders_are_reported(tm
     assert [src.files[i].parent.name for i in src.train + src.valid] == ["train"] * 2 + ["val"] * 2
 
 
+def test_a_label_none_is_refused_where_it_is_needed(tmp_path):
+    streets(tmp_path)
+    split = ImageList.from_folder(tmp_path / "images").split_by_idx([0])
+    with pytest.raises(ValueError, match=r"2 files have None as a label: .*0\.png, .*3\.png"):
+        split.label_from_func(lambda file: "a" if file.stem in "12" else None)
+
+
 def test_a_list_of_names_is_looked_for_from_the_pictures_on(tmp_path):
     streets(tmp_path)
     with pytest.raises(ValueError, match=r"images.valid\.txt does not exist"):

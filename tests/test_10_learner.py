@@ -71,6 +71,8 @@ def test_metrics_are_functions_partials_or_names():
                                                                         accuracy]
     finally:
         del METRICS["for_this_test"]
+    with pytest.raises(TypeError, match="metric foreground_accuracy cannot.*'void_code'.*partial"):
+        learner(metrics=["foreground_accuracy"])
     with pytest.raises(ValueError, match="no metric 'acuracy'; did you mean 'accuracy'"):
         learner(metrics=["acuracy"])
     with pytest.raises(ValueError, match="accuracy"):
@@ -316,6 +318,13 @@ def test_other_data_of_the_same_classes_goes_on_with_the_same_model():
     assert len(learn.recorder.losses) == 10
     with pytest.raises(ValueError, match=r"\['low', 'high'\], the new data has \['a', 'b'\]"):
         learn.data = points(classes=("a", "b"))
+
+
+def test_data_with_another_kind_of_target_is_refused_even_with_the_same_classes():
+    tags = DataBunch.create(Points(8), None, target=Tags(["low", "high"]), bs=4,
+                            device=torch.device("cpu"))
+    with pytest.raises(ValueError, match="the new data has"):
+        learner().data = tags
 
 
 def test_summary_counts_parameters_group_by_group():

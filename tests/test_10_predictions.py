@@ -117,6 +117,16 @@ def test_whatever_is_asked_dropout_is_off_and_no_trace_is_left(tmp_path, ask):
     assert model.training and model.dropout.training and data.valid_dl.epoch == 0
 
 
+def test_masks_of_different_sizes_cannot_be_put_together(tmp_path):
+    data = halves(tmp_path, size=None)
+    Image.new("RGB", (6, 4)).save(tmp_path / "b.png")
+    data.valid_ds.files[6] = tmp_path / "b.png"
+    Image.new("L", (6, 4)).save(tmp_path / "b_P.png")
+    data.valid_ds.labels[6] = tmp_path / "b_P.png"
+    with pytest.raises(ValueError, match="differ in size.*size="):
+        get_preds(LightPixels(), data.valid_dl, data.target, FLOAT32)       # 3, 3, and 1
+
+
 # One file
 
 def test_predict_says_class_number_and_probabilities(tmp_path):
@@ -141,6 +151,15 @@ def test_predict_resizes_and_normalizes_as_in_training(tmp_path):
     likely = predict(model, data, tmp_path / "0.png", 0.5, FLOAT32)[2]
     mean = numpy.mean([(10 / 255 - m) / s for m, s in zip(*imagenet_stats)])
     assert likely[1].item() == pytest.approx(1 / (1 + numpy.exp(-20 * (mean - 0.5))), abs=1e-5)
+
+
+@pytest.mark.parametrize("reduced", [True, False])
+def test_predict_decodes_at_reduced_scale_only_where_training_does(tmp_path, monkeypatch, reduced):
+    asked = []
+    monkeypatch.setattr(predictions, "open_image", lambda file, size, method, reduced:
+                        asked.append(reduced) or torch.zeros(3, 8, 8, dtype=torch.uint8))
+    predict(Light(), greys(tmp_path, reduced=reduced), tmp_path / "0.png", 0.5, FLOAT32)
+    assert asked == [reduced]
 
 
 def test_predict_takes_a_picture_as_it_is_where_the_data_has_no_size(tmp_path):
@@ -239,8 +258,10 @@ def test_the_legend_has_the_classes_of_truth_and_answers(tmp_path, sheet):
     assert sheet["names"] == {0: "dark", 1: "light"}
 
 
-def test_without_validation_or_classes_there_are_no_results(tmp_path):
+def test_without_rows_validation_or_classes_there_are_no_results(tmp_path):
     data = greys(tmp_path)
+    with pytest.raises(ValueError, match="rows must be at least 1"):
+        show_results(Light(), data, 0, 0.5, None, FLOAT32)
     with pytest.raises(ValueError, match="no validation"):
         show_results(Light(), DataBunch.create(data.train_ds, None, device=CPU), 2, 0.5, None,
                      FLOAT32)

@@ -131,6 +131,7 @@ def test_the_widths_on_the_way_up_are_v1s():
         net = DynamicUNet(nn.Sequential(*list(resnet34().children())[:-2]), 32)
     assert net.bridged == [2, 4, 5, 6]              # the first ReLU, layer1, layer2, layer3
     assert [up.convs[1][0].out_channels for up in net.ups] == [512, 384, 256, 96]
+    assert net.cross[0][0].out_channels == 99               # and no bottle, unless that is said
 
 
 @pytest.mark.parametrize("bottle", [False, True])
@@ -145,6 +146,8 @@ def test_the_way_through_a_dynamic_unet_is_v1s(h, w):
     net, x = dynamic().eval(), picture(h, w)
     body = list(net.body)
     with torch.no_grad():
+        for up in net.ups:
+            up.norm.bias -= 0.3                             # so that the ReLU after it matters
         laid = [x]
         for layer in body:
             laid.append(layer(laid[-1]))
@@ -212,6 +215,11 @@ def test_making_a_dynamic_unet_leaves_its_body_as_it_was():
     DynamicUNet(body, 5)
     assert all(torch.equal(value, before[name]) for name, value in body.state_dict().items())
     assert body[0].training and not body[1].training
+
+
+def test_a_dynamic_unet_of_no_class_is_refused():
+    with pytest.raises(ValueError, match="classes must be at least 1, got 0"):
+        DynamicUNet(BODIES["one halving"][0], 0)
 
 
 # Bodies of other kinds
