@@ -1,8 +1,7 @@
 """The data block: six questions between a folder of files and ready batches, asked one by one.
 
     1 inputs      which files?                 ImageList.from_csv, from_folder
-    2 split       which are for validation?    split_by_rand_pct, _by_idx, _by_folder,
-                                               _by_fname_file, split_none
+    2 split       which are for validation?    split_by_rand_pct, split_by_..., split_none
     3 labels      which label has each?        label_from_csv, _from_folder, _from_func, _from_re
     4 transform   which size, which changes?   transform                             (optional)
     5 test set    which without a label?       add_test_folder                       (optional)
@@ -115,6 +114,7 @@ class ImageList:
         classes  all that there are, in the order of the model's outputs; None: those that occur,
                  which masks do not tell
         div      for masks of 0 and 255, which stand for the classes 0 and 1
+
         Raises ValueError, naming the file, on a bad label or mask: see labels.target_for.
         """
         used = {*(self.train or ()), *(self.valid or ())}   # split_by_folder leaves files out

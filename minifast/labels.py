@@ -62,7 +62,8 @@ def target_for(labels: Sequence, files: Sequence[Path], train: Sequence[int],
     for label, file in zip(tags, files):
         wrong = [tag for tag in label if tag == "" or tag not in classes]
         if wrong:
-            hint = " (is it the file of a mask? then give a Path)" if Path(wrong[0]).suffix else ""
+            is_file = Path(str(wrong[0])).suffix != ""
+            hint = " (is it the file of a mask? then give a Path)" if is_file else ""
             raise ValueError(f"{file} has the label {check.some(map(repr, wrong))}{hint}; wanted "
                              f"of: {check.some(filter(None, classes), 20)}")
     if not classes:

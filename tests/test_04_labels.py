@@ -163,6 +163,8 @@ def test_a_string_that_looks_like_a_file_gets_a_hint(tmp_path):
         target_for([str(mask) for mask in masks], files, [0], ["sky", "road"])
     with pytest.raises(ValueError, match=r"^(?!.*mask)"):
         target_for(["air"] * 3, files, [0], ["sky", "road"])
+    with pytest.raises(ValueError, match=r"\b0\.png has the label 3; wanted of"):
+        target_for([[3]] * 3, files, [0], ["sky", "road"])
 
 
 def test_paths_and_strings_are_not_mixed(tmp_path):
