@@ -72,14 +72,16 @@ def scores(model: nn.Module, loader: Loader, loss_func: Loss, metrics: Sequence[
            autocast: torch.autocast) -> dict[str, Score]:
     """valid_loss and each metric by name, exact over the whole data set whatever the batch size.
 
-    The loss of a batch weighs as much as it has pictures: exact for a mean over pictures or all
-    pixels. Only where pixels are ignored does it depend, a little, on how batches are made up. The
-    model is `evaluating`; a loss that is NaN stays so.
+    The loss of a batch weighs as much as it has pictures; of a partial with the knob `ignore`
+    (targets.pixel_loss), as much as it has pixels of other classes, which may be none. The model is
+    `evaluating`; a loss that is NaN stays so.
     """
     totals = {"valid_loss": Score(0, 0), **{name_of(function): Score(0, 0) for function in metrics}}
+    ignore = getattr(loss_func, "keywords", {}).get("ignore")
     with evaluating(model):
         for logits, y in outputs(model, loader, autocast):
-            totals["valid_loss"] += Score(loss_func(logits, y).double() * len(y), len(y))
+            weight = len(y) if ignore is None else (y != ignore).sum()
+            totals["valid_loss"] += Score(loss_func(logits, y).double() * weight, weight)
             for function in metrics:
                 totals[name_of(function)] += score(function, logits, y)
     return totals

@@ -1,12 +1,14 @@
 from functools import partial
+from math import isnan
 
 import pytest
 import torch
 from torch import Tensor, nn
 import torch.nn.functional as F
+from torch.utils.data import TensorDataset
 
 from minifast.databunch import DataBunch
-from minifast.targets import Categories
+from minifast.targets import Categories, pixel_loss
 from minifast.metrics import accuracy
 from minifast.scores import Score
 from minifast.recorder import Recorder
@@ -14,6 +16,14 @@ from minifast.training import (broken_loss, evaluating, fit, outputs, refuse_sin
                                set_rates, train_batch, train_epoch, validate)
 
 FLOAT32 = torch.autocast("cpu", torch.bfloat16, enabled=False)
+
+
+class Function(nn.Module):
+    """A module without weights that computes a function."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.forward = function
 
 
 class Points:
@@ -120,6 +130,27 @@ def test_validation_names_its_columns_and_takes_plain_functions():
                      [always_seven, partial(accuracy)], FLOAT32)
     assert list(found) == ["valid_loss", "always_seven", "accuracy()"]
     assert found["always_seven"] == 7.0
+
+
+@pytest.mark.parametrize("bs", [1, 2, 3, 4])
+def test_a_loss_that_ignores_pixels_is_exact_for_every_batch_size(bs):
+    # Logits 0 and x: the loss of a pixel is log(1 + e^x), less x where it is class 1. Of the four
+    # pictures of two pixels, one is all void (class 2), one half.
+    x = torch.tensor([[1., 2], [3, 4], [5, 6], [7, 8]])
+    y = torch.tensor([[0, 1], [2, 2], [1, 2], [0, 0]])
+    data = DataBunch.create(TensorDataset(x, y), TensorDataset(x, y), bs=bs,
+                            device=torch.device("cpu"))
+
+    def model(x):
+        return torch.stack([torch.zeros_like(x), x, torch.full_like(x, -99)], dim=1)   # (n, 3, w)
+
+    wanted = (torch.log1p(x.exp()) - x * (y == 1))[y != 2].mean()                      # of 5 pixels
+    loss = partial(pixel_loss, ignore=2)
+    found = validate(Function(model), data.valid_dl, loss, [], FLOAT32)["valid_loss"]
+    assert found == pytest.approx(wanted.item(), rel=1e-6)
+    void = DataBunch.create(TensorDataset(x, y), TensorDataset(x[1:2], y[1:2]), bs=bs,
+                            device=torch.device("cpu"))
+    assert isnan(validate(Function(model), void.valid_dl, loss, [], FLOAT32)["valid_loss"])
 
 
 def test_scores_keep_hits_and_out_of():
