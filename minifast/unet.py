@@ -119,9 +119,7 @@ class DynamicUNet(nn.Module):
         c += 3
         inner = c // 2 if bottle else c
         self.cross = nn.Sequential(conv_relu(c, inner), conv_relu(inner, c))
-        self.last = nn.Conv2d(c, classes, 1)
-        nn.init.kaiming_normal_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        self.last = conv_relu(c, classes, size=1)[0]        # begun like it, but without the ReLU
 
     def forward(self, x: Tensor) -> Tensor:
         picture, bridges = x, []

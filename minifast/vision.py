@@ -5,7 +5,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from minifast.databunch import DataBunch
@@ -14,8 +13,8 @@ from minifast.learner import Learner
 from minifast.scores import Metric
 from minifast.seeds import seeded
 from minifast.targets import Masks
-from minifast.training import Loss, evaluating
-from minifast.unet import DynamicUNet
+from minifast.training import Loss
+from minifast.unet import DynamicUNet, shapes_in
 from minifast.weights import load_pretrained
 
 
@@ -38,9 +37,7 @@ def cnn_learner(data: DataBunch, arch: Callable[[], nn.Module],
         raise ValueError("cnn_learner answers for whole pictures, these have masks: unet_learner")
     with seeded(seed):
         body = body_from(arch, pretrained)
-        with evaluating(body):
-            features = body(torch.zeros(1, 3, 64, 64)).shape[1]
-        top = head(features, data.c, ps=ps)
+        top = head(shapes_in(body)[-1][0], data.c, ps=ps)
     model = nn.Sequential(OrderedDict(body=body, head=top))
     learn = Learner(data, model, None, metrics, split_groups(body, top), wd, precision)
     if pretrained:

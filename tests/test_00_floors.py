@@ -100,6 +100,6 @@ def test_the_house_stays_within_its_budget():
     # The plan had 3,000 and 1,600 lines for all, 2,100 and 1,150 for floors 01 to 15. Before masks,
     # the U-Nets and floors 16 to 18 these were used up: what both walkthroughs need takes more.
     # So these are what there is, and hardly more: to be raised knowingly, or not at all.
-    for paths, most_lines, most_code in ((MODULES, 3805, 2015), (numbered, 3140, 1645)):
+    for paths, most_lines, most_code in ((MODULES, 3800, 2010), (numbered, 3135, 1640)):
         assert sum(len(path.read_text().splitlines()) for path in paths) <= most_lines
         assert sum(len(code_lines(path)) for path in paths) <= most_code

@@ -134,18 +134,18 @@ def test_validation_names_its_columns_and_takes_plain_functions():
 
 @pytest.mark.parametrize("bs", [1, 2, 3, 4])
 def test_a_loss_that_ignores_pixels_is_exact_for_every_batch_size(bs):
-    # Logits 0 and x: the loss of a pixel is log(1 + e^x), less x where it is class 1. Of the four
-    # pictures of two pixels, one is all void (class 2), one half.
+    # Logits 0 and x: the loss of a pixel is log(1 + e^x), less x where it is class 2. Of the four
+    # pictures of two pixels, one is all void (class 1), one half.
     x = torch.tensor([[1., 2], [3, 4], [5, 6], [7, 8]])
-    y = torch.tensor([[0, 1], [2, 2], [1, 2], [0, 0]])
+    y = torch.tensor([[0, 2], [1, 1], [2, 1], [0, 0]])
     data = DataBunch.create(TensorDataset(x, y), TensorDataset(x, y), bs=bs,
                             device=torch.device("cpu"))
 
     def model(x):
-        return torch.stack([torch.zeros_like(x), x, torch.full_like(x, -99)], dim=1)   # (n, 3, w)
+        return torch.stack([torch.zeros_like(x), torch.full_like(x, -99), x], dim=1)   # (n, 3, w)
 
-    wanted = (torch.log1p(x.exp()) - x * (y == 1))[y != 2].mean()                      # of 5 pixels
-    loss = partial(pixel_loss, ignore=2)
+    wanted = (torch.log1p(x.exp()) - x * (y == 2))[y != 1].mean()                      # of 5 pixels
+    loss = partial(pixel_loss, ignore=1)
     found = validate(Function(model), data.valid_dl, loss, [], FLOAT32)["valid_loss"]
     assert found == pytest.approx(wanted.item(), rel=1e-6)
     void = DataBunch.create(TensorDataset(x, y), TensorDataset(x[1:2], y[1:2]), bs=bs,
