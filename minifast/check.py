@@ -17,7 +17,7 @@ def same_shape(where: str, **tensors: Tensor) -> None:
 
 
 def between(name: str, value: float | Tensor, low: float, high: float = float("inf")) -> None:
-    """Raise ValueError, naming the argument, unless low <= value <= high. NaN is refused too.
+    """Raise ValueError, calling the value `name`, unless low <= value <= high. NaN is refused too.
 
     value  a number, or a tensor, all of whose numbers must be so
     """
@@ -28,7 +28,7 @@ def between(name: str, value: float | Tensor, low: float, high: float = float("i
 
 
 def one_of(name: str, value: object, choices: Iterable) -> None:
-    """Raise ValueError, naming the argument and the nearest choice, unless value is a choice."""
+    """Raise ValueError, naming choices and the nearest, unless value, a `name`, is one of them."""
     choices = list(choices)
     if value not in choices:
         near = get_close_matches(str(value), map(str, choices), n=1)
@@ -37,7 +37,7 @@ def one_of(name: str, value: object, choices: Iterable) -> None:
 
 
 def exists(what: str, path: Path, remedy: str) -> None:
-    """Raise ValueError, naming the path and a remedy, unless the file or folder is there."""
+    """Raise ValueError unless the file or folder is there, naming `what` it is, path and remedy."""
     if not path.exists():
         raise ValueError(f"{what} {path} does not exist; {remedy}")
 
@@ -50,14 +50,15 @@ def some(values: Iterable, most: int = 5) -> str:
 
 
 def unique(what: str, names: Iterable[str]) -> None:
-    """Raise ValueError, with the names, where one stands more than once."""
+    """Raise ValueError where names repeat, saying `what` must differ, and which of them do not."""
     repeated = [name for name, times in Counter(names).items() if times > 1]
     if repeated:
         raise ValueError(f"{what} must differ; more than once there: {some(repeated)}")
 
 
 def same_weights(source: object, have: dict[str, Tensor], want: dict[str, Tensor]) -> None:
-    """Raise ValueError, naming parameters, unless both have the same ones with the same shapes."""
+    """Raise ValueError, naming source and parameters, unless `have`, the tensors by name from that
+    source, and `want`, those of the model, agree in all names and shapes."""
     shapes = [{name: getattr(value, "shape", None) for name, value in weights.items()}
               for weights in (have, want)]
     wrong = [name for name in {**have, **want} if shapes[0].get(name) != shapes[1].get(name)]

@@ -49,9 +49,9 @@ class ImageList:
     @classmethod
     def from_csv(cls, path: Path | str, csv_name: str, folder: str = "", suffix: str = "",
                  column: int | str = 0) -> "ImageList":
-        """The pictures that a CSV with a header lists, in its order: path/folder/name + suffix.
+        """The pictures that the CSV path/csv_name lists, in its order: path/folder/name + suffix.
 
-        column  where the name stands: a number from 0, or a name of the header
+        column  where the name stands: a number from 0, or a name of the header (a CSV needs one)
 
         Raises ValueError where a name stands twice or has no file, see listing.listed_files.
         """
@@ -60,19 +60,19 @@ class ImageList:
 
     @classmethod
     def from_folder(cls, path: Path | str) -> "ImageList":
-        """All pictures in a folder and below; sorted, so a seed means the same split everywhere."""
+        """All pictures in path and below; sorted, so a seed means the same split everywhere."""
         return cls(Path(path), picture_files(Path(path)))
 
     def split_by_rand_pct(self, valid_pct: float = 0.2, seed: int = 42) -> "ImageList":
-        """A share of the items, drawn, is for validation: splits.by_rand_pct."""
+        """A share valid_pct of the items, drawn by seed, is for validation: splits.by_rand_pct."""
         return self._split(by_rand_pct(len(self.files), valid_pct, seed))
 
     def split_by_idx(self, valid_idx: Sequence[int]) -> "ImageList":
-        """The items with these numbers are for validation: splits.by_idx."""
+        """The items whose numbers are in valid_idx are for validation: splits.by_idx."""
         return self._split(by_idx(len(self.files), valid_idx))
 
     def split_by_folder(self, train: str = "train", valid: str = "valid") -> "ImageList":
-        """By the names of the first folders below the path: splits.by_folder."""
+        """Files in path/train are for training, in path/valid for validation: splits.by_folder."""
         return self._split(by_folder(self.files, self.path, train, valid))
 
     def split_by_fname_file(self, name: str) -> "ImageList":
@@ -173,7 +173,7 @@ class ImageList:
 
     def databunch(self, bs: int = 64, val_bs: int | None = None, num_workers: int | None = None,
                   device: torch.device | None = None, seed: int = 42) -> DataBunch:
-        """The loaders; for the arguments see DataBunch.create."""
+        """The loaders; bs, val_bs, num_workers, device and seed are those of DataBunch.create."""
         self._after(self.labels, "databunch", "label_from_csv or another label_...")
         how = self.target, self.size, self.method, self.reduced
 

@@ -33,8 +33,9 @@ class DataBunch:
                tfms: Transform | Sequence[Transform | None] | None = None,
                bs: int = 64, val_bs: int | None = None, num_workers: int | None = None,
                device: torch.device | None = None, seed: int = 42) -> "DataBunch":
-        """Loaders over any two data sets with items (picture, target), and maybe a third.
+        """Loaders over any data sets with items (picture, target), one to three of them.
 
+        train_ds, valid_ds, test_ds   the data sets; the last two may be None
         target       kind of target; None takes that of train_ds, if it has one
         tfms         (x, y, rng) -> (x, y) for training; or a pair, also for validation and test
         bs, val_bs   batch sizes; val_bs None is bs
@@ -80,7 +81,7 @@ class DataBunch:
         return self.target
 
     def normalize(self, stats: Stats) -> "DataBunch":
-        """The same data, each batch standardised with (mean, std) per channel.
+        """The same data, each batch standardised with stats, (mean, std) per channel.
 
         Raises ValueError where that was said before: twice would be a wrong picture.
         """
@@ -91,14 +92,14 @@ class DataBunch:
         return replace(self, train_dl=train, valid_dl=valid, test_dl=test)
 
     def one_batch(self, train: bool = True) -> Batch:
-        """One ready batch (x, y) of training or of validation; it leaves no trace.
+        """One ready batch (x, y) of training, or of validation if not `train`; it leaves no trace.
 
         Raises ValueError where there is no validation set.
         """
         return self.known_loader("train_dl" if train else "valid_dl").one_batch()
 
     def known_loader(self, name: str) -> Loader:
-        """The loader train_dl, valid_dl or test_dl. Raises ValueError where there is none."""
+        """The loader `name`: train_dl, valid_dl or test_dl. Raises ValueError where it is None."""
         if getattr(self, name) is None:
             remedy = {"valid_dl": "no validation pictures (split_none?): split, or take train=True",
                       "test_dl": "no test pictures: call add_test_folder before databunch"}
@@ -106,8 +107,8 @@ class DataBunch:
         return getattr(self, name)
 
     def show_batch(self, rows: int = 3, train: bool = True) -> Image.Image:
-        """A picture of rows x rows pictures of one batch, as the model gets them, with labels;
-        masks are drawn over them, with a legend of the classes that are there."""
+        """A picture of rows x rows pictures of one_batch(train), as the model gets them, with
+        labels; masks are drawn over them, with a legend of the classes that are there."""
         x, y = (part[:rows ** 2].cpu() for part in self.one_batch(train))
         pictures = self.pictures(x)
         if not isinstance(self.target, Masks):
@@ -117,7 +118,7 @@ class DataBunch:
         return draw.with_legend(draw.grid(pictures, [""] * len(y), rows), self.target.names_in(y))
 
     def pictures(self, x: Tensor) -> list[Image.Image]:
-        """A batch (n, 3, h, w), as a loader delivers it, as pictures to look at."""
+        """A batch x, (n, 3, h, w), as a loader delivers it, as pictures to look at."""
         stats = self.train_dl.stats
         return [to_pil(pixels) for pixels in (denormalize(x, stats) if stats else x)]
 

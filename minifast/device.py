@@ -60,9 +60,10 @@ def fork_context() -> str | None:
 
 
 def default_workers(device: torch.device) -> int:
-    """Loader workers that help: up to 8 of the cores this process may use, none without a GPU.
+    """Loader workers that help a device: up to 8 of the cores this process may use, 0 on the CPU.
 
-    On the CPU the model itself uses every core, and decoding takes turns with it anyway.
+    There the model itself uses every core, and decoding takes turns with it anyway. 0 also where
+    fork_context() is None.
     """
     if fork_context() is None or device.type == "cpu":
         return 0

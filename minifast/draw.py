@@ -98,7 +98,7 @@ def with_legend(sheet: Image.Image, names: dict[int, str]) -> Image.Image:
 def chart(series: dict[str, Points], x_label: str, y_label: str, log: str = "",
           size: tuple[int, int] = (640, 400),
           marks: dict[str, tuple[float, float]] | None = None) -> Image.Image:
-    """Lines through points, with labelled axes and a legend; a line of few points shows its points.
+    """Lines through points, axes named x_label and y_label, legend; a line of few points has dots.
 
     series  name in the legend -> (x values, y values); values that are not finite are left out,
             and so are those not above zero on a logarithmic axis
@@ -136,7 +136,7 @@ def chart(series: dict[str, Points], x_label: str, y_label: str, log: str = "",
 
 
 def draw_line(pen: ImageDraw.ImageDraw, pixels: list[tuple[float, float]], colour: str) -> None:
-    """A line through the pixels; each is marked with a dot where they are few."""
+    """The pen draws a line in a colour through the pixels, with dots where they are 30 or fewer."""
     pen.line(pixels, colour, width=2)
     if len(pixels) <= 30:
         for x, y in pixels:
@@ -145,8 +145,8 @@ def draw_line(pen: ImageDraw.ImageDraw, pixels: list[tuple[float, float]], colou
 
 def draw_mark(pen: ImageDraw.ImageDraw, at: tuple[float, float], name: str, top: float,
               bottom: float, right: float) -> None:
-    """A ring around a pixel, of radius 5, and a line through it, named near its top: on the right,
-    or, where the name would go beyond the column `right`, on the left."""
+    """The pen rings the pixel `at`, radius 5, and draws a line through it from row top to bottom,
+    the name at its top: on the right, or, where it would go beyond column `right`, on the left."""
     x, y = at
     pen.line([(x, top), (x, bottom)], INK)
     pen.ellipse([x - 5, y - 5, x + 5, y + 5], outline=INK, width=2)
@@ -156,7 +156,7 @@ def draw_mark(pen: ImageDraw.ImageDraw, at: tuple[float, float], name: str, top:
 
 
 def drawable(xs: list[float], ys: list[float], log: str) -> list[tuple[float, float]]:
-    """The (x, y) pairs that can be drawn on these axes."""
+    """The (x, y) pairs of xs and ys that are finite, and above 0 on the axes that log names."""
     return [(x, y) for x, y in zip(xs, ys) if isfinite(x) and isfinite(y)
             and (x > 0 or "x" not in log) and (y > 0 or "y" not in log)]
 
@@ -180,7 +180,7 @@ def ticks(values: list[float], log: bool) -> list[float]:
 
 
 def share(value: float, marks: list[float], log: bool) -> float:
-    """Where the value lies between the first and the last mark of an axis: 0 to 1."""
+    """Where the value lies from first to last of an axis's marks, 0 to 1; by log10 if `log`."""
     low, high = marks[0], marks[-1]
     if log:
         value, low, high = log10(value), log10(low), log10(high)

@@ -17,7 +17,7 @@ DIGEST_BYTES = 32
 
 
 def write_atomic(path: Path | str, content: bytes) -> Path:
-    """Write bytes to `path` so that a reader sees the old file or the new one, never a half.
+    """Write content, bytes, to `path` so that a reader sees the old file or the new, never a half.
 
     The folder is made if needed. Where disk or folder refuse, OSError, and the old file stays.
     """
@@ -67,7 +67,7 @@ def load_tensors(path: Path | str) -> dict:
 
 
 def unpickled(path: Path | str, load: Callable[[], dict]) -> dict:
-    """load(), with torch's many kinds of complaint turned into a ValueError that names the file.
+    """load(), with torch's many kinds of complaint turned into a ValueError that names `path`.
 
     Raises it too where what was loaded is no dict.
     """

@@ -55,7 +55,7 @@ def dihedral(k: Number) -> Tensor:
 
 
 def rotation(degrees: Number) -> Tensor:
-    """Turn around the centre; above 0 is counter-clockwise on screen.
+    """Turn by so many degrees around the centre; above 0 is counter-clockwise on screen.
 
         [[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]        Source: fastai v1, rotate.
     """
@@ -130,8 +130,8 @@ def perspective_warp(offsets: Tensor) -> Tensor:
 def symmetric_warp(right: Number, left: Number, bottom: Number, top: Number) -> Tensor:
     """A perspective warp in which both ends of a side move alike: the view of a tilted camera.
 
-    Above 0, a side's two ends move apart: it gets longer. So 0.2 for all is the same as zoom(1.2).
-    Source: fastai v1, symmetric_warp, whose four magnitudes have this order.
+    The ends of the right, left, bottom or top side move apart by that much each: above 0 it gets
+    longer; 0.2 for all is zoom(1.2). Source: fastai v1, symmetric_warp, all four in this order.
     """
     offsets = map(torch.as_tensor, [-top, -left, -bottom, left, top, -right, bottom, right])
     offsets = torch.stack(torch.broadcast_tensors(*offsets), dim=-1)        # (8) or (n, 8)

@@ -62,6 +62,7 @@ class ConcatPool(nn.Module):
     """(n, f, h, w) -> (n, 2f, 1, 1): over h and w first the maximum, then the average."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """The features x of a body, pooled in both ways."""
         # amax and mean, and not the adaptive pools: on a GPU those add gradients in any order.
         return torch.cat([x.amax((2, 3), keepdim=True), x.mean((2, 3), keepdim=True)], dim=1)
 
@@ -87,7 +88,7 @@ def head(features: int, classes: int, hidden: int = 512, ps: float = 0.5) -> nn.
 
 
 def split_groups(body: nn.Sequential, top: nn.Module) -> list[nn.Module]:
-    """Three layer groups: the first three quarters of the body's children, its others, the head.
+    """Three layer groups: the first three quarters of the body's children, its others, and the top.
 
     Of a ResNet's eight children that is [conv1 .. layer2], [layer3, layer4], [head], as in v1.
     """
@@ -112,7 +113,7 @@ def freeze_to(groups: list[nn.Module], n: int) -> None:
 
 
 def group_rates(lr: float | slice, groups: int) -> list[float]:
-    """A learning rate for each layer group.
+    """A learning rate for each layer group; `groups` is how many there are, and lr one of these:
 
     0.01               the same for all
     slice(0.01)        0.01 for the last group, a tenth of it for all others

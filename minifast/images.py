@@ -22,7 +22,7 @@ STRETCHED = {"L;2": 85, "L;4": 17}          # grey PNGs of 2 and 4 bits: it make
 
 def open_image(path: Path | str, size: tuple[int, int] | None = None, method: str = "crop",
                window: tuple[float, float] = CENTRE, reduced: bool = True) -> Tensor:
-    """The picture in a file, of any format and mode that Pillow opens, as RGB.
+    """The picture in the file `path`, of any format and mode that Pillow opens, as RGB.
 
     size     (rows, columns) wanted, or None for the file's own
     method   how to get there, see `resize`
@@ -55,8 +55,8 @@ def open_image(path: Path | str, size: tuple[int, int] | None = None, method: st
 
 def open_mask(path: Path | str, size: tuple[int, int] | None = None, method: str = "crop",
               window: tuple[float, float] = CENTRE, div: bool = False) -> Tensor:
-    """The class number of each pixel, from a grey picture, or one with a palette: not the colours
-    of that, but their numbers. It is turned as its EXIF orientation says.
+    """The class number of each pixel of the file `path`, a grey picture, or one with a palette: not
+    the colours of that, but their numbers. It is turned as its EXIF orientation says.
 
     size, method, window  as in open_image, but every pixel is one of the file's, the nearest:
                           between two classes lies no third one
@@ -85,12 +85,12 @@ def open_mask(path: Path | str, size: tuple[int, int] | None = None, method: str
 
 
 def image_size(path: Path | str) -> tuple[int, int]:
-    """(rows, columns) of the picture in a file, upright."""
+    """(rows, columns) of the picture in the file `path`, upright."""
     return opened("picture", path, upright_size)
 
 
 def opened(what: str, path: Path | str, read: Callable[[Image.Image], object]) -> object:
-    """read(picture), of the picture in a file. Raises ValueError, naming `what` and the file, where
+    """read(picture), of the picture at `path`. Raises ValueError, naming `what` and the path, where
     it does not exist, is an empty file, or cannot be read: for any complaint of Pillow or `read`.
     """
     path = Path(path)
@@ -131,7 +131,7 @@ def check_size(size: tuple[int, int]) -> None:
 
 
 def scaled_size(have: tuple[int, int], size: tuple[int, int], method: str) -> tuple[int, int]:
-    """(rows, columns) to which a picture is scaled before it is cut or padded to `size`.
+    """(rows, columns) to scale a picture of size `have` to, before it is cut or padded to `size`.
 
     crop    both at least as large as wanted: ratio = min(rows / wanted rows, columns / wanted ...)
     pad     both at most as large as wanted:  ratio = max(...)
@@ -187,7 +187,7 @@ def to_tensor(picture: Image.Image) -> Tensor:
 
 
 def to_pil(pixels: Tensor) -> Image.Image:
-    """A tensor (3, h, w), uint8 or float 0..1, as an RGB picture; floats outside 0..1 are clipped.
+    """An RGB picture of pixels, (3, h, w) uint8 or float 0..1; floats outside 0..1 are clipped.
 
     Raises ValueError on another shape.
     """

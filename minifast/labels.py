@@ -16,9 +16,10 @@ from minifast.targets import Categories, Masks, Tags, Target
 
 def tags_in(fields: Sequence[str], delim: str, files: Sequence[Path],
             csv: Path) -> list[list[str]]:
-    """The tags that each field holds, sorted; one field per file, all from one CSV.
+    """The tags that each of the fields holds, sorted; one field for each of the files.
 
     delim  what stands between two tags
+    csv    the file of the fields, for the warning
 
     A tag said twice counts once, spaces around a tag do not matter, and an empty one is none. A
     picture may have no tag at all: then its target is all 0, and a warning names such pictures.
@@ -77,7 +78,7 @@ def target_for(labels: Sequence, files: Sequence[Path], train: Sequence[int],
 
 def checked_masks(labelled: Sequence[tuple[Path, Path]], classes: Sequence[str] | None,
                   div: bool) -> Masks:
-    """Masks of these classes, after a look at each mask.
+    """Masks(classes, div), after a look at each mask.
 
     labelled  pairs of files: a mask, and its picture
 

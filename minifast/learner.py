@@ -62,6 +62,7 @@ class Learner:
 
     @data.setter
     def data(self, data: DataBunch) -> None:
+        """Go on with other data, of the same kind of target and the same classes."""
         if (type(data.target), data.classes) != (type(self._data.target), self._data.classes):
             raise ValueError(f"the model answers for {self._data.classes}, the new data has "
                              f"{data.classes}; make a new learner for other classes")
@@ -85,7 +86,8 @@ class Learner:
         self.freeze_to(0)
 
     def fit(self, epochs: int, lr: float | slice, wd: float | None = None) -> None:
-        """Train at constant rates; lr as in groups.group_rates. Errors: see training.fit."""
+        """Train for some epochs at constant rates: lr as in groups.group_rates. wd, the weight
+        decay, is the learner's own where it is None. Errors: see training.fit."""
         rates = group_rates(lr, len(self.groups))
         self._fit(epochs, lambda batch: (rates, MOMENTUM), wd)
 
@@ -93,8 +95,8 @@ class Learner:
                       wd: float | None = None) -> None:
         """Train with the one-cycle policy (schedules.one_cycle), each group up to its own rate.
 
-        Rates go from max/25 up to max and down to max/250000, momentum .95 to .85 to .95.
-        max_lr as in groups.group_rates. Errors: see training.fit.
+        Rates go from max/25 to max, for a share pct_start of the batches, and down to max/250000,
+        momentum .95 to .85 to .95. max_lr as in groups.group_rates; epochs, wd, errors as in fit.
         """
         check.between("pct_start", pct_start, 0, 1)
         peaks, batches = group_rates(max_lr, len(self.groups)), epochs * len(self.data.train_dl)
@@ -119,26 +121,25 @@ class Learner:
         return validate(self.model, loader, self.loss_func, self.metrics, self.autocast)
 
     def score(self, function: Metric) -> Score:
-        """One metric on the validation set, as a Score: what it has per class is still there."""
+        """A metric function's Score on the validation set: what it has per class is still there."""
         loader = self.data.known_loader("valid_dl")
         totals = scores(self.model, loader, self.loss_func, [function], self.autocast)
         return totals[name_of(function)]
 
     def get_preds(self, test: bool = False) -> tuple[Tensor, Tensor]:
-        """(probabilities, targets) of validation, or of the test set, in the order of their files.
-
-        See predictions.get_preds. Raises ValueError where there is no such set.
-        """
+        """(probabilities, targets) of validation, or of the test set, in the order of their files;
+        see predictions.get_preds. Raises ValueError where there is no such set."""
         loader = self.data.known_loader("test_dl" if test else "valid_dl")
         return get_preds(self.model, loader, self.data.known_target(), self.autocast)
 
     def predict(self, file: Path | str, thresh: float = 0.5) -> tuple[str, Tensor, Tensor]:
-        """(caption, decision, probabilities) of one picture file: see predictions.predict."""
+        """(caption, decision, probabilities) of a picture file; thresh: see predictions.predict."""
         return predict(self.model, self.data, file, thresh, self.autocast)
 
     def show_results(self, rows: int = 3, thresh: float = 0.5,
                      void_code: int | None = None) -> Image.Image:
-        """Validation pictures with the truth and the answer: see predictions.show_results."""
+        """Validation pictures with the truth and the answer; rows, thresh and void_code as in
+        predictions.show_results."""
         return show_results(self.model, self.data, rows, thresh, void_code, self.autocast)
 
     def summary(self) -> str:

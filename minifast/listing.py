@@ -9,7 +9,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", "
 
 
 def listed_files(csv_file: Path, column: int | str, folder: Path, suffix: str) -> tuple[Path, ...]:
-    """The files folder/name + suffix, with the names from a column of a CSV, in its order.
+    """The files folder/name + suffix, with the names from a column of csv_file, in its order.
 
     Raises ValueError, naming the CSV, where it cannot be read (see read_column), where a name
     stands twice, or a name has no file.
@@ -69,6 +69,6 @@ def picture_files(folder: Path) -> tuple[Path, ...]:
 
 
 def is_picture(file: Path) -> bool:
-    """Whether the suffix is in SUFFIXES, in small letters or big, and no part of the path hides."""
+    """Whether a file's suffix is in SUFFIXES, in small letters or big, and no part of it hides."""
     hidden = any(part.startswith(".") for part in file.parts)
     return file.suffix.lower() in SUFFIXES and not hidden

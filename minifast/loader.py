@@ -25,13 +25,13 @@ imagenet_stats: Stats = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def normalize(x: Tensor, stats: Stats) -> Tensor:
-    """(x - mean) / std per channel; x is (n, 3, h, w) float, 0..1 before."""
+    """(x - mean) / std per channel; stats are (mean, std), x is (n, 3, h, w) float, 0..1 before."""
     mean, std = (torch.as_tensor(part, device=x.device)[:, None, None] for part in stats)
     return (x - mean) / std                                           # (3, 1, 1) on (n, 3, h, w)
 
 
 def denormalize(x: Tensor, stats: Stats) -> Tensor:
-    """What normalize was given: x * std + mean per channel."""
+    """What normalize was given, with the same stats: x * std + mean per channel."""
     mean, std = (torch.as_tensor(part, device=x.device)[:, None, None] for part in stats)
     return x * std + mean                                             # (n, 3, h, w) by (3, 1, 1)
 
@@ -109,7 +109,7 @@ class Loader:
             yield self.ready(x, y, generator_for(self.seed, epoch, number))
 
     def ready(self, x: Tensor, y: Tensor, rng: Generator) -> Batch:
-        """A collated batch on the device: uint8 to float 0..1, transformed, normalized."""
+        """Collated x and y on the device: uint8 to float 0..1, transformed by rng, normalized."""
         x, y = (part.to(self.device, non_blocking=True) for part in (x, y))
         x = x.float() / 255 if x.dtype == torch.uint8 else x
         if self.tfms is not None:
@@ -124,14 +124,14 @@ class Loader:
         return self.ready(x, y, generator_for(self.seed, self.epoch, 0))
 
     def names(self, epoch: int, number: int) -> list[str]:
-        """The file names of one batch of an epoch; item numbers where the data set has no files."""
+        """File names of an epoch's batch `number`, from 0; item numbers if there are no files."""
         numbers = self.item_numbers(epoch)[number]
         files = getattr(self.dataset, "files", None)
         return [f"item {i}" if files is None else str(files[i]) for i in numbers]
 
 
 def collate(items: list[tuple]) -> Batch:
-    """Items (picture, target) as one batch (n, 3, h, w), (n, ...).
+    """The items (picture, target), n of them, as one batch (n, 3, h, w), (n, ...).
 
     Raises ValueError where the pictures differ in size.
     """
@@ -143,12 +143,13 @@ def collate(items: list[tuple]) -> Batch:
 
 
 def ignore_ctrl_c(worker: int) -> None:
-    """Ctrl-C reaches forked workers too; the parent alone reacts to it, and ends them."""
+    """Ctrl-C reaches forked workers too; the parent alone reacts to it, and ends them. torch calls
+    this in each worker, and gives its number as `worker`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def as_pair(tfms: Transform | Sequence[Transform | None] | None) -> tuple[Transform | None, ...]:
-    """(for training, for validation): one callable is for training alone, a pair is kept.
+    """tfms as (for training, for validation): a pair is kept, one or None is for training alone.
 
     Raises TypeError on anything else.
     """

@@ -72,10 +72,10 @@ def lr_find(learn: Learner, start_lr: float | slice = 1e-7, end_lr: float | slic
     stop_div          stop after a batch whose smoothed loss is NaN or above 4 times its lowest yet
     wd                weight decay; None is the learner's
 
-    It goes on from where model and optimiser are, in any freeze state, in train mode, at momentum
-    0.9. The batches are those of the next epochs, and dropout is the next epoch's; no validation.
-    It leaves no trace, however it ends, in weights, buffers, loss function, optimiser, modes,
-    history, random states or on disk: all happens to copies in memory (`copies_of`).
+    It goes on from where model and optimiser of `learn` are, in any freeze state, in train mode, at
+    momentum 0.9. The batches are those of the next epochs, and dropout is the next epoch's; no
+    validation. It leaves no trace, however it ends, in weights, buffers, loss function, optimiser,
+    modes, history, random states or on disk: all happens to copies in memory (`copies_of`).
 
     Raises ValueError where a start_lr is not below its end_lr, num_it is below 1, a training batch
     is a single picture, or the model cannot be copied.
@@ -108,9 +108,9 @@ def lr_find(learn: Learner, start_lr: float | slice = 1e-7, end_lr: float | slic
 
 
 def copies_of(learn: Learner) -> tuple[nn.Module, Optimizer, Loss]:
-    """Model, optimiser and loss function, copied together: alone, the copied optimiser would train
-    parameters that no model has. Plain functions, and what they refer to, stay the same ones.
-    Raises ValueError where copy.deepcopy fails, as for a model that keeps its last output."""
+    """Model, optimiser and loss function of `learn`, copied together: alone, the copied optimiser
+    would train parameters that no model has. Plain functions, and what they refer to, stay the same
+    ones. Raises ValueError where copy.deepcopy fails, as for a model that keeps its last output."""
     try:
         return deepcopy((learn.model, learn.optimizer, learn.loss_func))
     except Exception as error:                              # of any layer, for any reason

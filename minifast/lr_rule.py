@@ -177,8 +177,8 @@ def rising(bend: float, right: float | None) -> Suggestion:
 
 
 def rounded(rate: float) -> float:
-    """The nearest number, by ratio, of those that are 1, 2 or 5 times a power of ten: 0.0123 ->
-    0.01. More digits would claim to know more than noisy losses tell."""
+    """The number nearest to a rate, by ratio, of those that are 1, 2 or 5 times a power of ten:
+    0.0123 -> 0.01. More digits would claim to know more than noisy losses tell."""
     power = floor(log10(rate))
     choices = [float(f"{digits}e{power}") for digits in (1, 2, 5, 10)]
     return min(choices, key=lambda choice: abs(log(choice / rate)))

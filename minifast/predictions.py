@@ -19,8 +19,9 @@ def get_preds(model: nn.Module, loader: Loader, target: Target,
               autocast: torch.autocast) -> tuple[Tensor, Tensor]:
     """(probabilities, targets) of all items of a loader, in order, on the CPU.
 
-    (n, c) and (n) for categories, (n, c) and (n, c) for tags, (n, c, h, w) and (n, h, w) for masks;
-    without labels targets are (n, 0). All of it is kept in memory.
+    The model runs under autocast; `target` (Categories, Tags or Masks) turns logits into
+    probabilities. Shapes: (n, c) and (n) for categories, (n, c) and (n, c) for tags, (n, c, h, w)
+    and (n, h, w) for masks; without labels targets are (n, 0). All of it is kept in memory.
     Raises ValueError where batches of masks differ in size.
     """
     with evaluating(model):
@@ -40,8 +41,8 @@ def predict(model: nn.Module, data: DataBunch, file: Path | str, thresh: float,
     thresh  for tags: above it the answer is yes
 
     The decision is 0-dim for categories, (c) for tags, (H, W) for masks, the probabilities are (c),
-    or (c, H, W), all on the CPU. H and W are the picture's own: it is scaled as for training, but
-    nothing is cut off or added, and its logits are scaled back bilinearly.
+    or (c, H, W), all on the CPU. H and W are the picture's own: it is scaled as for training, with
+    nothing cut off or added; the model's logits, made under autocast, are scaled back bilinearly.
     Raises ValueError, naming the file, where it cannot be read, or the classes are unknown.
     """
     target, loader, dataset = data.known_target(), data.train_dl, data.train_ds
@@ -62,15 +63,15 @@ def predict(model: nn.Module, data: DataBunch, file: Path | str, thresh: float,
 
 def show_results(model: nn.Module, data: DataBunch, rows: int, thresh: float,
                  void_code: int | None, autocast: torch.autocast) -> Image.Image:
-    """Validation pictures, evenly spread, beside the truth and what the model says.
+    """Validation pictures of `data`, evenly spread, beside the truth and what the model says.
 
     rows       of masks; else there are rows x rows pictures, with captions `truth / prediction`
     thresh     for tags: above it the answer is yes
     void_code  for masks: a class of the truth whose pixels are never marked as wrong
 
-    The n pictures are the items i * total // n; all, where there are fewer. A row of masks is, and
-    says below: picture, truth, prediction, difference, which is red; a legend has all classes that
-    are in truth or prediction.
+    The n pictures are the items i * total // n; all, where there are fewer. The model sees them
+    under autocast. A row of masks is, and says below: picture, truth, prediction, difference, which
+    is red; a legend has all classes that are in truth or prediction.
     """
     check.between("rows", rows, 1)
     target, loader = data.known_target(), data.known_loader("valid_dl")

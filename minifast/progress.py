@@ -50,7 +50,7 @@ def bar(items: Iterable, total: int, label: str, note: Callable[[], str] = str) 
 
 
 def bar_line(label: str, done: int, total: int, seconds: float, text: str) -> str:
-    """One state of the bar as text; `seconds` is the time since the start."""
+    """One state of the bar, from label to text: done of total items, `seconds` after the start."""
     filled = round(20 * done / total)
     rate = done / max(seconds, 1e-9)
     left = minutes((total - done) / rate)
@@ -67,6 +67,6 @@ class EpochTable:
         self.line(columns)
 
     def line(self, cells: list) -> None:
-        """Print one row: floats with six digits after the point, as v1 does, the rest as text."""
+        """Print a row of cells, floats with six digits after the point as in v1, others as text."""
         texts = [f"{cell:.6f}" if isinstance(cell, float) else str(cell) for cell in cells]
         print("  ".join(text.rjust(width) for text, width in zip(texts, self.widths)), flush=True)

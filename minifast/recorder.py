@@ -46,7 +46,8 @@ class Recorder:
         self.waiting: list[Tensor] = []      # losses of the latest batches, still on the device
 
     def add_batch(self, loss: Tensor, rates: list[float], momentum: float) -> None:
-        """Note a training batch, without waiting for the device."""
+        """Note a training batch, without waiting for the device: its loss (0-dim), its rates (one
+        per layer group) and its momentum."""
         self.waiting.append(loss)
         self.rates.append(rates)
         self.momenta.append(momentum)
@@ -98,5 +99,5 @@ class Recorder:
         return draw.chart(series, "epoch", "metric")
 
     def per_epoch(self, name: str) -> list[float]:
-        """One entry of each epoch; NaN, which is not drawn, where an epoch does not have it."""
+        """The entry `name` of each epoch; NaN, which is not drawn, where an epoch has none."""
         return [row.get(name, nan) for row in self.epochs]

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 
 def conv(c_in: int, c_out: int, size: int, stride: int = 1) -> nn.Conv2d:
-    """A convolution that keeps h and w, up to its stride; no bias, since BatchNorm adds one."""
+    """A size x size convolution from c_in to c_out channels that keeps h and w, up to its stride;
+    no bias, since BatchNorm adds one."""
     return nn.Conv2d(c_in, c_out, size, stride, padding=size // 2, bias=False)
 
 
@@ -26,12 +27,14 @@ class Block(nn.Module):
         self.downsample = shortcut(c_in, c, stride)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x is (n, c_in, h, w); returns (n, c, h / stride, w / stride)."""
         out = self.relu(self.bn1(self.conv1(x)))
         return self.relu(self.bn2(self.conv2(out)) + self.downsample(x))
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions (resnet50): (n, c_in, h, w) -> (n, 4c, h / stride, w / stride)."""
+    """1x1, 3x3 and 1x1 convolutions, to c, c and 4c channels; the 3x3 has the stride (resnet50):
+    (n, c_in, h, w) -> (n, 4c, h / stride, w / stride)."""
 
     expansion = 4
 
@@ -44,20 +47,22 @@ class Bottleneck(nn.Module):
         self.downsample = shortcut(c_in, 4 * c, stride)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x is (n, c_in, h, w); returns (n, 4c, h / stride, w / stride)."""
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(self.bn2(self.conv2(out)))
         return self.relu(self.bn3(self.conv3(out)) + self.downsample(x))
 
 
 def shortcut(c_in: int, c_out: int, stride: int) -> nn.Sequential:
-    """What the input passes on its way past a block: nothing, or a 1x1 where the shape changes."""
+    """What the input passes on its way past a block: nothing, or, where the shape changes (c_in is
+    not c_out, or stride not 1), a 1x1 convolution with that stride, then BatchNorm."""
     if stride == 1 and c_in == c_out:
         return nn.Sequential()
     return nn.Sequential(conv(c_in, c_out, 1, stride), nn.BatchNorm2d(c_out))
 
 
 class ResNet(nn.Module):
-    """Stem, four layers of blocks, average over h and w, classifier: (n, 3, h, w) -> (n, 1000).
+    """Stem, four layers of blocks, average over h and w, classifier: (n, 3, h, w) -> (n, classes).
 
     block   Block or Bottleneck
     counts  blocks in layer1 .. layer4, of 64, 128, 256, 512 channels times block.expansion
@@ -82,6 +87,7 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
+        """x is (n, 3, h, w); returns (n, classes) logits."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))              # (n, 64, h/4, w/4)
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))         # (n, c, h/32, w/32)
         return self.fc(self.avgpool(x).flatten(1))                        # (n, classes)

@@ -56,7 +56,7 @@ def name_of(function: Metric) -> str:
 
 
 def check_metric(function: Metric) -> None:
-    """Raise TypeError, naming the metric, where it cannot be called with logits and targets alone:
+    """Raise TypeError, naming the metric, where its function cannot take logits and targets alone:
     where a knob without a default is not set. Of a builtin without a signature nothing is known."""
     try:
         signature(function).bind("logits", "targets")
@@ -68,10 +68,10 @@ def check_metric(function: Metric) -> None:
 
 
 def score(function: Metric, logits: Tensor, targets: Tensor) -> Score:
-    """The metric of one batch as a Score, also where a user's plain function returns a number.
+    """function(logits, targets) of a batch as a Score, also where a user's function gives a number.
 
-    A number, or a 0-dim tensor, is taken as a mean over the n pictures of the batch: so
-    it weighs n. That is exact for means over pictures, and what v1 does for all metrics. NaN
+    A number, or a 0-dim tensor, is taken as a mean over the n = len(targets) pictures of the batch:
+    so it weighs n. That is exact for means over pictures, and what v1 does for all metrics. NaN
     (the notebook's acc_camvid of a batch that is all void) weighs nothing.
     Raises TypeError, naming the metric, on anything else.
     """

@@ -13,7 +13,7 @@ import torch
 
 
 def seed_of(*key: int) -> int:
-    """One seed from several numbers from 0 up: other numbers, order or count give another seed."""
+    """One seed from a key of numbers from 0 up: other numbers, order or count give another seed."""
     # With the count, because numpy takes (1, 2) and (1, 2, 0) for the same.
     return int(numpy.random.SeedSequence((len(key), *key)).generate_state(1)[0])
 

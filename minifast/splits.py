@@ -22,7 +22,7 @@ def by_rand_pct(n: int, valid_pct: float, seed: int) -> Split:
 
 
 def by_idx(n: int, valid_idx: Sequence[int]) -> Split:
-    """The items with these numbers are for validation, the others of n in order for training.
+    """The items numbered in valid_idx are for validation, the others of n in order for training.
 
     Raises ValueError where a number is no item's or stands twice, or one of the two would be empty.
     """

@@ -17,7 +17,7 @@ from minifast.images import CENTRE, open_mask
 
 
 class Categories:
-    """One class a picture. The target is the number of the class; the loss is cross-entropy."""
+    """One class a picture. The target is its number among `classes`; the loss is cross-entropy."""
 
     loss = staticmethod(F.cross_entropy)
 
@@ -25,16 +25,16 @@ class Categories:
         self.classes = list(classes)
 
     def encode(self, label: str) -> Tensor:
-        """The class number, as a 0-dim int64 tensor. Raises ValueError on an unknown class."""
+        """The number of the class `label`, 0-dim int64. Raises ValueError on an unknown class."""
         check.one_of("class", label, self.classes)
         return torch.tensor(self.classes.index(label))
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """(n, c) that add up to 1 for each picture; of masks (n, c, h, w), for each pixel."""
+        """Softmax of logits: (n, c), summing to 1 per picture; of masks (n, c, h, w), per pixel."""
         return logits.softmax(dim=1)
 
     def decisions(self, probabilities: Tensor, thresh: float) -> Tensor:
-        """The most probable class of each picture (n), or pixel (n, h, w); thresh is for Tags."""
+        """The class highest in probabilities: (n), or of pixels (n, h, w); thresh is for Tags."""
         return probabilities.argmax(dim=1)
 
     def caption(self, target: Tensor) -> str:
@@ -64,11 +64,11 @@ class Tags:
         return target
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """(n, c), each 0..1 by itself."""
+        """Sigmoid of logits: (n, c), each 0..1 by itself."""
         return logits.sigmoid()
 
     def decisions(self, probabilities: Tensor, thresh: float) -> Tensor:
-        """(n, c) float32: 1 for each class whose probability is above thresh, else 0."""
+        """(n, c) float32: 1 for each of the probabilities (n, c) that is above thresh, else 0."""
         return (probabilities > thresh).float()
 
     def caption(self, target: Tensor) -> str:
@@ -114,7 +114,7 @@ class Masks:
                window: tuple[float, float] = CENTRE) -> Tensor:
         """(h, w) int64, class numbers; size, method and window as in images.open_mask.
 
-        Raises ValueError where the file cannot be read, and where a value is no class: `refuse`.
+        Raises ValueError where the file `label` cannot be read, or a value is no class: `refuse`.
         """
         mask = open_mask(label, size, method, window, self.div)
         if mask.min() < 0 or mask.max() >= len(self.classes):
@@ -151,7 +151,7 @@ class Masks:
     probabilities, decisions = Categories.probabilities, Categories.decisions
 
     def names_in(self, target: Tensor) -> dict[int, str]:
-        """The classes that occur in one or more targets (..., h, w): number -> name, in order."""
+        """The classes in a target (h, w), or in several (..., h, w): number -> name, in order."""
         return {number: self.classes[number] for number in target.unique().tolist()}
 
     def caption(self, target: Tensor) -> str:

@@ -25,9 +25,9 @@ Schedule = Callable[[int], tuple[list[float], float]]           # batch -> rate 
 
 def train_batch(model: nn.Module, batch: Batch, loss_func: Loss, optimizer: Optimizer,
                 autocast: torch.autocast) -> Tensor:
-    """Forward, loss, backward, step. Returns the loss as a 0-dim tensor without a graph.
+    """Forward, loss, backward, optimizer step on a batch (x, y). Returns the loss, 0-dim, detached.
 
-    Only the model runs under autocast; the loss is of float32 logits: small differences count.
+    Only the model runs under autocast; loss_func gets float32 logits: small differences count.
     """
     x, y = batch
     with autocast:
@@ -40,7 +40,7 @@ def train_batch(model: nn.Module, batch: Batch, loss_func: Loss, optimizer: Opti
 
 
 def set_rates(optimizer: Optimizer, rates: Sequence[float], momentum: float) -> None:
-    """Give each group of an Adam its learning rate, and all the same momentum, Adam's beta1."""
+    """Give the groups of an Adam optimizer their rates, and all the same momentum, Adam's beta1."""
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"], group["betas"] = rate, (momentum, group["betas"][1])
 
@@ -60,8 +60,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def outputs(model: nn.Module, loader: Loader, autocast: torch.autocast) -> Iterator[Batch]:
-    """(logits, y) of each batch of a loader's first epoch, which does not count as one; logits are
-    float32. For use inside `evaluating`."""
+    """(logits, y) of each batch of a loader's first epoch, which does not count as one. The model
+    runs under autocast, but logits are float32. For use inside `evaluating`."""
     for x, y in bar(loader.batches(0), len(loader), "valid"):
         with autocast:
             logits = model(x)
@@ -70,11 +70,11 @@ def outputs(model: nn.Module, loader: Loader, autocast: torch.autocast) -> Itera
 
 def scores(model: nn.Module, loader: Loader, loss_func: Loss, metrics: Sequence[Metric],
            autocast: torch.autocast) -> dict[str, Score]:
-    """valid_loss and each metric by name, exact over the whole data set whatever the batch size.
+    """valid_loss and all metrics by name, exact over the loader's whole data set at any batch size.
 
-    The loss of a batch weighs as much as it has pictures; of a partial with the knob `ignore`
-    (targets.pixel_loss), as much as it has pixels of other classes, which may be none. The model is
-    `evaluating`; a loss that is NaN stays so.
+    What loss_func says of a batch weighs as much as it has pictures; of a partial with the knob
+    `ignore` (targets.pixel_loss), as much as it has pixels of other classes, which may be none. The
+    model is `evaluating`, under autocast; a loss that is NaN stays so.
     """
     totals = {"valid_loss": Score(0, 0), **{name_of(function): Score(0, 0) for function in metrics}}
     ignore = getattr(loss_func, "keywords", {}).get("ignore")
@@ -89,16 +89,17 @@ def scores(model: nn.Module, loader: Loader, loss_func: Loss, metrics: Sequence[
 
 def validate(model: nn.Module, loader: Loader, loss_func: Loss, metrics: Sequence[Metric],
              autocast: torch.autocast) -> dict[str, float]:
-    """The values of `scores`."""
+    """The values of scores(model, loader, loss_func, metrics, autocast), as floats by name."""
     totals = scores(model, loader, loss_func, metrics, autocast)
     return {name: float(total) for name, total in totals.items()}
 
 
 def train_epoch(model: nn.Module, loader: Loader, loss_func: Loss, optimizer: Optimizer,
                 schedule: Schedule, recorder: Recorder, autocast: torch.autocast) -> None:
-    """One pass over the training batches, each noted in the recorder.
+    """One pass over the loader's batches: each trained on, and noted in the recorder.
 
     schedule  the rate of each layer group and the momentum at each batch of the latest fit, from 0
+    model, loss_func, optimizer, autocast  see train_batch
 
     A loss that is not finite raises ValueError with the batch, its rates and files; model and
     optimiser are then as they were before. It may come up some batches late, since losses are read
@@ -133,7 +134,9 @@ def fit(model: nn.Module, data: DataBunch, loss_func: Loss, optimizer: Optimizer
         autocast: torch.autocast) -> None:
     """Train for some epochs, validate after each, print a table, and note it all in the recorder.
 
-    schedule, errors  see train_epoch. ValueError also where a training batch is a single picture.
+    data    train_dl is trained on; loss and metrics are taken on valid_dl, unless that is None
+    errors  those of train_epoch, and ValueError where a training batch is a single picture
+    model, loss_func, optimizer, schedule, autocast  see train_epoch
     """
     refuse_single_picture(model, data.train_dl)
     names = [] if data.valid_dl is None else ["valid_loss", *map(name_of, metrics)]
@@ -152,7 +155,8 @@ def fit(model: nn.Module, data: DataBunch, loss_func: Loss, optimizer: Optimizer
 
 
 def broken_loss(recorder: Recorder, batch: int, loader: Loader, number: int) -> str:
-    """What to say of a loss that is not finite: where it came up, and what might help."""
+    """What to say of a loss that is not finite: where it came up, which is batch `batch` of the
+    recorder and batch `number` of the loader's latest epoch, and what might help."""
     rates = ", ".join(f"{rate:g}" for rate in recorder.rates[batch])
     files = ", ".join(loader.names(loader.epoch - 1, number))
     return (f"the loss is {recorder.losses[batch]} at step {batch}, batch {number} of its epoch, "
@@ -161,8 +165,8 @@ def broken_loss(recorder: Recorder, batch: int, loader: Loader, number: int) -> 
 
 
 def refuse_single_picture(model: nn.Module, loader: Loader) -> None:
-    """Raise ValueError where a training batch would have one picture, which BatchNorm1d refuses:
-    the variance of one value is no use."""
+    """Raise ValueError where a batch of the training loader would have one picture, and the model a
+    BatchNorm1d, which refuses it: the variance of one value is no use."""
     single = len(loader.item_numbers(0)[-1]) == 1
     if single and any(isinstance(layer, nn.BatchNorm1d) for layer in model.modules()):
         raise ValueError(f"a training batch of one picture (bs={loader.bs}, {len(loader.dataset)} "

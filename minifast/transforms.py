@@ -101,7 +101,7 @@ class Augment:
             torch.where(steepens, exponential(dark, 1 / dark, share[10]), 1.))
 
     def __call__(self, x: Tensor, y: Tensor, rng: Generator) -> Batch:
-        """A new batch, as `apply` makes it of what was drawn for it."""
+        """A new batch, as `apply` makes it of x, y and what was drawn for them from rng."""
         return apply(self.draw(len(x), rng), x, y)
 
 
@@ -130,7 +130,7 @@ def apply(draws: Draws, x: Tensor, y: Tensor) -> Batch:
 
 
 def matrices_of(draws: Draws) -> tuple[Tensor, Tensor | None]:
-    """All that moves a picture: (affine, perspective), each (3, 3), or (n, 3, 3) of tensors (n).
+    """How draws move a picture: (affine, perspective), each (3, 3), or (n, 3, 3) of tensors (n).
 
     affine       in v1's order: dihedral, rotation, zoom; but a flip alone v1 does at the very end,
                  which by symmetry gives the same distribution
@@ -144,11 +144,11 @@ def matrices_of(draws: Draws) -> tuple[Tensor, Tensor | None]:
 
 
 def light(draws: Draws, x: Tensor) -> Tensor:
-    """Change brightness, then contrast, of pictures x (n, 3, h, w), floats 0..1; in place.
+    """Change brightness, then contrast, as draws say, of pictures x (n, 3, h, w), floats 0..1.
 
     Both work on logits, log(x / (1 - x)), of x clamped to 1e-7 .. 1 - 1e-7, and a sigmoid leads
-    back: nothing leaves 0..1. Where both are neutral for all pictures, x is left alone. In place,
-    since new memory for a batch takes longer than the arithmetic. Returns x. Source: fastai v1.
+    back: nothing leaves 0..1. Where both are neutral for all pictures, x is left alone. All in
+    place: new memory for a batch takes longer than the arithmetic. Returns x. Source: fastai v1.
     """
     if not any((torch.as_tensor(drawn) != neutral).any()
                for drawn, neutral in ((draws.change, 0.5), (draws.slope, 1))):
@@ -158,7 +158,7 @@ def light(draws: Draws, x: Tensor) -> Tensor:
 
 
 def brightness(logits: Tensor, change: Number) -> Tensor:
-    """Logits (n, 3, h, w) plus logit(change), in place: a grey of 0.5 becomes `change`.
+    """The logits (n, 3, h, w) plus logit(change), in place: a grey of 0.5 becomes `change`.
 
     So a picture's x becomes x c / (x c + (1 - x) (1 - c)). Source: fastai v1, brightness.
     Raises ValueError where `change` is not in 0.001..0.999.
@@ -168,7 +168,7 @@ def brightness(logits: Tensor, change: Number) -> Tensor:
 
 
 def contrast(logits: Tensor, slope: Number) -> Tensor:
-    """Logits (n, 3, h, w) times `slope`, in place: above 1, light gets lighter and dark darker.
+    """The logits (n, 3, h, w) times `slope`, in place: above 1, light gets lighter and dark darker.
 
     So a picture's x becomes x^s / (x^s + (1 - x)^s). Source: fastai v1, contrast.
     Raises ValueError where `slope` is not in 0.001..1000.
@@ -178,5 +178,5 @@ def contrast(logits: Tensor, slope: Number) -> Tensor:
 
 
 def per_picture(number: Tensor, like: Tensor) -> Tensor:
-    """() or (n) as (1, 1, 1, 1) or (n, 1, 1, 1), with the device and dtype of `like`."""
+    """`number`, () or (n), as (1, 1, 1, 1) or (n, 1, 1, 1), with the device and dtype of `like`."""
     return number.reshape(-1, 1, 1, 1).to(like, non_blocking=True)

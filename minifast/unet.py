@@ -53,6 +53,7 @@ class UNet(nn.Module):
         self.last = nn.Conv2d(channels, classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x is (n, 3, h, w); returns (n, classes, h, w) logits."""
         bridges = []
         x = self.first(x)
         for down in self.downs:
@@ -66,8 +67,7 @@ class UNet(nn.Module):
 
 
 def double_conv(c_in: int, c_out: int) -> nn.Sequential:
-    """Twice a 3x3 convolution without bias, BatchNorm, ReLU: (n, c_in, h, w) -> (n, c_out, h, w).
-    """
+    """Twice: 3x3 convolution without bias, BatchNorm, ReLU. (n, c_in, h, w) -> (n, c_out, h, w)."""
     layers = []
     for c in (c_in, c_out):
         layers += [nn.Conv2d(c, c_out, 3, padding=1, bias=False), nn.BatchNorm2d(c_out),
@@ -122,6 +122,7 @@ class DynamicUNet(nn.Module):
         self.last = conv_relu(c, classes, size=1)[0]        # begun like it, but without the ReLU
 
     def forward(self, x: Tensor) -> Tensor:
+        """x is (n, 3, h, w); returns (n, classes, h, w) logits."""
         picture, bridges = x, []
         for number, layer in enumerate(self.body):
             x = layer(x)
@@ -148,14 +149,15 @@ class Up(nn.Module):
         self.convs = nn.Sequential(conv_relu(c_in // 2 + c_bridge, out), conv_relu(out, out))
 
     def forward(self, x: Tensor, bridge: Tensor) -> Tensor:
+        """x is (n, c_in, h, w), the bridge (n, c_bridge, H, W); returns (n, out, H, W)."""
         x = at_size_of(bridge, self.shuffle(x))
         return self.convs(F.relu(torch.cat([x, self.norm(bridge)], dim=1)))
 
 
 def conv_relu(c_in: int, c_out: int, size: int = 3) -> nn.Sequential:
-    """A convolution that keeps h and w, with a bias, and ReLU; v1's U-Net has no BatchNorm here.
+    """A size x size convolution, with a bias, and ReLU: (n, c_in, h, w) -> (n, c_out, h, w).
 
-    The weights begin as kaiming_normal_, the bias as 0.
+    The weights begin as kaiming_normal_, the bias as 0. v1's U-Net has no BatchNorm here.
     """
     conv = nn.Conv2d(c_in, c_out, size, padding=size // 2)
     nn.init.kaiming_normal_(conv.weight)

@@ -1,5 +1,4 @@
-"""The lesson's two constructors: data and an architecture in, a Learner ready to be fine-tuned out.
-"""
+"""The lesson's two constructors: data and architecture in, a Learner ready to be fine-tuned out."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -28,6 +27,7 @@ def cnn_learner(data: DataBunch, arch: Callable[[], nn.Module],
     pretrained  True: ImageNet weights; a file of weights; False: none
     ps          dropout before the last layer
     seed        of the head's first weights, and of the body's where nothing is pretrained
+    metrics, wd, precision  see Learner
 
     With pretrained weights all groups but the head are frozen; without, nothing is: a body that
     knows nothing has to learn. Raises ValueError where arch cannot be cut, weights do not fit, or
@@ -54,6 +54,7 @@ def unet_learner(data: DataBunch, arch: Callable[[], nn.Module],
     arch, pretrained, seed   as in cnn_learner; the third group is all but the body
     bottle                   see DynamicUNet
     loss_func                None: targets.pixel_loss, in which void counts
+    metrics, wd, precision   see Learner
 
     With pretrained weights the body is frozen. Raises ValueError where arch cannot be cut, weights
     do not fit, or targets are no masks. Source: fastai v1, unet_learner.
