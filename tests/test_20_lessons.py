@@ -20,18 +20,17 @@ from PIL import Image
 import pytest
 import torch
 
-LESSONS = Path(__file__).parents[1] / "lessons"
-sys.path.append(str(LESSONS))                       # lessons are scripts, not a package
+from minifast.draw import LINE_HEIGHT, MARGIN
+from minifast.lr_finder import LRCurve
+from minifast.resnet import resnet18
+from markup import cell_html, head_html, piece_html
+from page import Page, sheet, show, start_page
+from results import confusion_picture, find_rate, train_stage
+from sample_data import camvid, draw_tile, planet, planet_tags
+from settings import read_settings
+from street import CODES, draw_street
 
-from minifast.draw import LINE_HEIGHT, MARGIN                           # noqa: E402
-from minifast.lr_finder import LRCurve                                  # noqa: E402
-from minifast.resnet import resnet18                                    # noqa: E402
-from markup import cell_html, head_html, piece_html                     # noqa: E402
-from page import Page, sheet, show, start_page                          # noqa: E402
-from results import confusion_picture, find_rate, train_stage           # noqa: E402
-from sample_data import camvid, draw_tile, planet, planet_tags          # noqa: E402
-from settings import read_settings                                      # noqa: E402
-from street import CODES, draw_street                                   # noqa: E402
+LESSONS = Path(__file__).parents[1] / "lessons"
 
 
 @dataclass

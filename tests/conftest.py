@@ -1,0 +1,167 @@
+"""`pytest --mine` tests the learner's copy of minifast, and says what to write next.
+
+The copy is mine/minifast, made by lessons/rebuild.py. Nothing here imports minifast: which one the
+tests get is decided by sys.path, before the first of them is imported.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from importlib.util import cache_from_source
+from pathlib import Path
+import re
+import sys
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "lessons"))     # lessons are scripts, no package
+
+from bodies import YOUR_TURN, first_line, functions, read               # noqa: E402
+from calls import calls_of                                              # noqa: E402
+from floors import FLOORS, MINE, ORDER, TOP, floor_of, test_files, title      # noqa: E402
+from states import entries                                              # noqa: E402
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--mine", action="store_true",
+                     help="test mine/minifast, floor by floor, up to the first thing to do")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--mine"):
+        config.pluginmanager.register(Mine(config))
+
+
+class Mine:
+    """What pytest does otherwise where it tests the learner's copy."""
+
+    def __init__(self, config: pytest.Config):
+        if not MINE.exists():
+            raise pytest.UsageError("there is no mine/minifast yet; `python lessons/rebuild.py "
+                                    "schedules` makes it, and empties a module")
+        try:
+            texts = {module: read(MINE / f"{module}.py") for module in ORDER}
+        except (OSError, ValueError) as error:
+            raise pytest.UsageError(f"next: repair {error}") from None
+        for path in MINE.glob("*.py"):
+            # Python takes an old .pyc for a file of the same size, changed within the same second.
+            Path(cache_from_source(str(path))).unlink(missing_ok=True)
+        sys.path.insert(0, str(MINE.parent))
+        self.refuse_ours()
+
+        self.tests, self.passed, self.reached, self.left_out = Counter(), Counter(), set(), 0
+        self.called, self.next, self.exitstatus = set(), None, None
+        self.entries = [entry for module in ORDER for entry in entries(module)]
+        yours = [(entry.module, entry.name) for entry in self.entries if entry.state == "yours"]
+        self.places = {(f"{module}.py", first_line(function), function.name): (module, name)
+                       for module, text in texts.items()
+                       for name, function in functions(text).items() if (module, name) in yours}
+        if not any(arg.startswith("--maxfail") for arg in config.invocation_params.args):
+            config.option.maxfail = 1
+        if config.option.tbstyle == "auto":
+            config.option.tbstyle = "short"
+
+    def names(self, state: str) -> list[str]:
+        return [entry.name for entry in self.entries if entry.state == state]
+
+    @staticmethod
+    def refuse_ours() -> None:
+        """Raise UsageError where some of minifast was imported from elsewhere than mine/."""
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__file__", None)
+            if name.split(".")[0] == "minifast" and Path(file or "").parent != MINE:
+                raise pytest.UsageError(f"{name} was imported from {file}, and not from {MINE}: "
+                                        "what would be graded is not yours")
+
+    def pytest_report_header(self) -> str:
+        return f"minifast: {MINE}, where {len(self.names('empty'))} functions are to be written"
+
+    @pytest.hookimpl(trylast=True)                                      # after -k
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list) -> None:
+        """Keep the tests of the floors, in study order."""
+        others = [item for item in items if floor_of(item.path) is None]
+        config.hook.pytest_deselected(items=others)
+        items[:] = sorted((item for item in items if item not in others), key=place_of)
+        self.tests.update(floor_of(item.path) for item in items)
+
+    def pytest_collection_finish(self) -> None:
+        self.refuse_ours()
+
+    def pytest_deselected(self, items: list[pytest.Item]) -> None:
+        self.left_out += sum(floor_of(item.path) is not None for item in items)
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        self.reached.add(floor_of(item.path))
+        with calls_of(MINE) as self.called:
+            yield
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo) -> Iterator[None]:
+        report = (yield).get_result()
+        if report.failed and not self.next:
+            self.next = f"{self.what_to_do(report.longreprtext)}, for {item.nodeid}"
+        if report.skipped or report.when == "call" and not report.failed:
+            self.passed[floor_of(item.path)] += 1
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed and not self.next:
+            self.next = f"{self.what_to_do(str(report.longrepr))}, for {report.nodeid}"
+
+    def what_to_do(self, text: str) -> str:
+        """What a failure, as pytest shows it, asks the learner to do."""
+        unwritten = re.search(rf"{YOUR_TURN}([\w.]*\w)", text)
+        if unwritten and unwritten[1] in self.names("empty"):
+            return f"write {unwritten[1]}"
+        for name in self.names("missing"):
+            if re.search(rf"'{name.split('.')[-1]}'", text):
+                return f"write {name} (`python lessons/rebuild.py {name}` puts it back, empty)"
+        suspects = {self.places[place] for place in self.called & set(self.places)}
+        if suspects:
+            floor = max(FLOORS[module] for module, _ in suspects)
+            return "repair " + " or ".join(name for module, name in sorted(suspects)
+                                           if FLOORS[module] == floor)
+        where = re.findall(r"^(\S*minifast/\w+\.py:\d+): in <module>", text, re.MULTILINE)
+        if where:
+            return f"repair {where[-1]}"
+        return "look: what was called is ours, word for word"
+
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        self.exitstatus = exitstatus
+
+    def pytest_unconfigure(self, config: pytest.Config) -> None:
+        """The last lines: a bar for each floor, and what is next."""
+        if self.exitstatus in (None, pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR):
+            return
+        screen = config.get_terminal_writer()
+        screen.line()
+        for floor in range(TOP + 1):
+            screen.line(bar(floor, self.passed[floor], self.tests[floor]) if floor in self.reached
+                        else f"{title(floor):16}not run")
+        screen.line(self.verdict())
+
+    def verdict(self) -> str:
+        """What is to be done next, or that nothing is."""
+        done = f"{self.passed.total()} tests are green"
+        if self.next:
+            return f"next: {self.next}"
+        if self.exitstatus != pytest.ExitCode.OK:
+            return f"{done}; it ended before the rest"
+        if self.left_out or any(test_files(floor) and not self.tests[floor]
+                                for floor in range(TOP + 1)):
+            return f"{done}, of those that you chose; `python -m pytest --mine` runs all"
+        if self.names("empty"):
+            return f"{done}, though still empty: {', '.join(self.names('empty'))}"
+        yours = len(self.names("yours"))
+        if not yours:
+            return f"{done}, but all is ours: empty something (`python lessons/rebuild.py TARGET`)"
+        return f"finished: {done}; you wrote {yours} of the {len(self.entries)} functions"
+
+
+def place_of(item: pytest.Item) -> int:
+    """Where the module that a test file is named after comes in study order."""
+    return ORDER.index(item.path.stem.split("_", 2)[2])
+
+
+def bar(floor: int, passed: int, tests: int) -> str:
+    """`04 dataset ####------ 4/11`"""
+    return f"{title(floor):16}{'#' * (10 * passed // tests):-<10} {passed}/{tests}"

@@ -1,0 +1,418 @@
+"""Study by tests, in a small package of two modules: emptied, tested, hinted at, audited."""
+
+import os
+from pathlib import Path
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from bodies import emptied, functions, is_empty, read
+from floors import ORDER, ROOT
+from mutants import mutants
+
+SCHEDULES = '''"""Numbers."""
+
+
+def linear(start: float, end: float, pct: float) -> float:
+    """From start to end."""
+    return (1 - pct) * start + pct * end
+
+
+def twice(number):
+    """Two times a number."""
+    # not number * 2, which is as good
+    return number + number
+'''
+METRICS = '''"""Fractions. Source: Euclid."""
+
+
+class Score:
+    """Hits out of some."""
+
+    def __init__(self, hits, out_of):
+        self.hits, self.out_of = hits, out_of
+
+    @property
+    def value(self):
+        """The fraction."""
+        if self.out_of < 1:
+            raise ValueError("out of nothing")
+        return self.hits / self.out_of
+'''
+TEST_METRICS = '''import pytest
+
+from minifast.metrics import Score
+
+
+def test_value():
+    assert Score(1, 4).value == 0.25
+
+
+def test_nothing_is_refused():
+    with pytest.raises(ValueError, match="out of nothing"):
+        Score(0, 0).value
+'''
+TEST_SCHEDULES = '''from minifast.schedules import linear, twice
+
+
+def test_linear():
+    assert linear(2, 6, 0.25) == 3
+
+
+def test_twice():
+    assert twice(4) == 8
+'''
+EMPTY = 'raise NotImplementedError("your turn: {}")'
+
+
+@pytest.fixture
+def house(tmp_path) -> Path:
+    """A project like this one, in a folder with a space in its name, whose package is small."""
+    root = tmp_path / "a house"
+    for folder, names in (("lessons", ("audit", "bodies", "calls", "floors", "mutants", "rebuild",
+                                       "states")), ("tests", ("conftest",))):
+        (root / folder).mkdir(parents=True)
+        for name in names:
+            shutil.copy(ROOT / folder / f"{name}.py", root / folder)
+    shutil.copy(ROOT / "setup.cfg", root)
+    (root / "minifast").mkdir()
+    for module in ("__init__", *ORDER):
+        (root / "minifast" / f"{module}.py").write_text('"""Nothing."""\n')
+    (root / "minifast" / "schedules.py").write_text(SCHEDULES)
+    (root / "minifast" / "metrics.py").write_text(METRICS)
+    (root / "tests" / "test_01_metrics.py").write_text(TEST_METRICS)
+    (root / "tests" / "test_02_schedules.py").write_text(TEST_SCHEDULES)
+    return root
+
+
+def run(root: Path, *command: str, folder: str = ".", **environment: str) -> str:
+    """What a command in that project prints; its exit status is the last line."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    done = subprocess.run([sys.executable, *command], cwd=root / folder, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          env={**kept, "COLUMNS": "100", **environment})
+    return f"{done.stdout}{done.returncode}"
+
+
+def rebuild(root: Path, *arguments: str) -> list[str]:
+    return run(root, "lessons/rebuild.py", *arguments).splitlines()
+
+
+def grade(root: Path, *arguments: str, folder: str = ".") -> list[str]:
+    return run(root, "-m", "pytest", "-p", "no:cacheprovider", "--mine", *arguments,
+               folder=folder).splitlines()
+
+
+def mine(root: Path, module: str = "schedules") -> Path:
+    return root / "mine" / "minifast" / f"{module}.py"
+
+
+# -- bodies --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before, after", [
+    ("def f(x): return x  # why\n", "def f(x): {f}\n"),
+    ('def f(x): "Doc."; return x\n', 'def f(x): "Doc."; {f}\n'),
+    ('def f(x):\n    """Doc.\n\n    More. """; y = x; return y\n# after\n',
+     'def f(x):\n    """Doc.\n\n    More. """; {f}\n# after\n'),
+    ("def f(x):  # (n, c)\n    # why\n\n    return x  # so\n    # and\n\n    # so on\n\n# not\n",
+     "def f(x):  # (n, c)\n    {f}\n\n# not\n"),
+    ('def f(x):\n\t"""Doc."""  # noqa\n\tif x:\n\t\treturn 1\n\treturn 2\n',
+     'def f(x):\n\t"""Doc."""\n\t{f}\n'),
+    ('def f(\n    a,\n    # first\n    b="ü€",  # second\n) -> str: return "é" + b\nx = "é"\n',
+     'def f(\n    a,\n    # first\n    b="ü€",  # second\n) -> str: {f}\nx = "é"\n'),
+    ("def f():\n    @wraps(x)\n    def inner(): pass\n    class Inner:\n        def g(self): 1\n"
+     "    return inner\ny = f\n", "def f():\n    {f}\ny = f\n"),
+    ('async def f():\n    yield """\n# text\n"""\n\n\n\n', "async def f():\n    {f}\n\n\n\n"),
+    ("@cache\ndef f():\n    return 1", "@cache\ndef f():\n    {f}"),
+    ("if x:\n    def f(): return 1\nelse:\n    def f(): return 2\n",
+     "if x:\n    def f(): {f}\nelse:\n    def f(): {f.2}\n"),
+    ('def f():\n    """Only a docstring."""\n', 'def f():\n    """Only a docstring."""\n'),
+    ("class A:\n    x = 1  # stays\n\n    @property\n    def p(self): return 1\n\n    @p.setter\n"
+     "    def p(self, p): self.q = p\n\n    class B:\n        def __len__(self):\n"
+     "            return 2\n        # of B\n    # of A\n",
+     "class A:\n    x = 1  # stays\n\n    @property\n    def p(self): {A.p}\n\n    @p.setter\n"
+     "    def p(self, p): {A.p.setter}\n\n    class B:\n        def __len__(self):\n"
+     "            {A.B.__len__}\n        # of B\n    # of A\n"),
+])
+def test_a_body_gives_way_and_all_else_stays_as_it_was(before, after):
+    names = set(functions(before))
+    for name in names:
+        after = after.replace("{" + name + "}", EMPTY.format(name))
+    for newline in ("\n", "\r\n"):
+        text = before.replace("\n", newline)
+        assert emptied(text, names) == after.replace("\n", newline)
+        assert emptied(emptied(text, names), names) == emptied(text, names)
+    assert emptied(before, set()) == before
+
+
+@pytest.mark.parametrize("module", ORDER)
+def test_each_module_can_be_emptied_and_keeps_its_functions(module):
+    text = read(ROOT / "minifast" / f"{module}.py")
+    names = functions(text)
+    left = functions(emptied(text, names))
+    assert list(left) == list(names) and all(map(is_empty, left.values()))
+    assert not any(map(is_empty, names.values()))
+
+
+# -- emptying a copy -----------------------------------------------------------------------------
+
+
+def test_the_copy_is_whole_and_only_the_targets_are_empty_in_it(house):
+    said = rebuild(house, "twice", "metrics.Score.value")
+    assert (said[:2], said[-1]) == (["metrics.Score.value: empty", "schedules.twice: empty"], "0")
+    for path in (house / "minifast").glob("*.py"):
+        theirs = mine(house, path.stem).read_text()
+        assert theirs == emptied(path.read_text(), {"twice", "Score.value"})
+    assert 'twice(number):\n    """Two times a number."""\n    ' + EMPTY.format("twice") in (
+        mine(house).read_text())
+
+
+@pytest.mark.parametrize("target, names", [
+    ("schedules", ["schedules.linear", "schedules.twice"]), ("linear", ["schedules.linear"]),
+    ("Score", ["metrics.Score.__init__", "metrics.Score.value"]),
+    ("metrics.Score", ["metrics.Score.__init__", "metrics.Score.value"]),
+    ("Score.value", ["metrics.Score.value"]), ("schedules.twice", ["schedules.twice"])])
+def test_a_target_is_a_module_a_class_a_function_or_a_method(house, target, names):
+    assert rebuild(house, target)[:-3] == [f"{name}: empty" for name in names]
+
+
+@pytest.mark.parametrize("target, nearest", [
+    ("schedule", "schedules"), ("linaer", "linear"), ("metric.Score", "metrics.Score"),
+    ("Score.valeu", "Score.value")])
+def test_a_target_that_is_not_there_is_refused_with_the_nearest_names(house, target, nearest):
+    said = rebuild(house, "twice", target)
+    assert said[0].startswith(f"rebuild.py: minifast has no '{target}'; did you mean {nearest}")
+    assert said[-1] == "1" and not mine(house).exists()
+
+
+def test_what_the_learner_wrote_is_kept_and_said_so(house):
+    rebuild(house, "schedules")
+    written = mine(house).read_text().replace(EMPTY.format("twice"), "return help(number)  # mine")
+    written += "\n\ndef help(number):\n    return number << 1\n"
+    mine(house).write_text(written)
+    assert rebuild(house, "schedules")[:2] == [
+        "schedules.linear: was empty already",
+        "schedules.twice: you wrote it, so it stays as it is"]
+    assert mine(house).read_text() == written
+
+
+def test_ours_in_another_layout_is_still_ours(house):
+    rebuild(house, "linear")
+    text = mine(house).read_text()
+    mine(house).write_text(text.replace("number + number", "(number +\n   number)"))
+    assert rebuild(house, "twice")[0] == "schedules.twice: empty"
+
+
+def test_a_function_that_was_deleted_comes_back_empty_in_its_place(house):
+    rebuild(house, "metrics")
+    for module, name, text in (("schedules", "twice", SCHEDULES),
+                               ("metrics", "Score.value", emptied(METRICS, {"Score.__init__"}))):
+        start = text.index("    @property" if module == "metrics" else "def twice")
+        mine(house, module).write_text(text[:start].rstrip() + "\n")
+        assert rebuild(house, name)[0] == f"{module}.{name}: was missing, is back, empty"
+        assert mine(house, module).read_text() == emptied(text, {name})
+
+
+def test_ours_may_change_under_the_copy(house):
+    rebuild(house, "linear", "Score")
+    written = mine(house, "metrics").read_text().replace(EMPTY.format("Score.value"), "return 7")
+    mine(house, "metrics").write_text(written)
+    ours = SCHEDULES.replace("From start to end.", "From start to the end.").replace(
+        "number + number", "2 * number")
+    (house / "minifast" / "schedules.py").write_text(ours)
+    (house / "minifast" / "metrics.py").write_text(METRICS.replace("The fraction", "The share"))
+    (house / "minifast" / "draw.py").write_text('"""More."""\n')
+    said = " ".join(rebuild(house))
+    assert "ours has changed since you copied it: Score.value, linear, twice" in said
+    said = rebuild(house, "linear", "twice", "Score.value")
+    assert said[:4] == [
+        "draw.py: ours has changed and you had not touched it, so it was copied anew",
+        "metrics.Score.value: you wrote it, so it stays as it is; ours has changed since",
+        "schedules.linear: empty, with the new text of ours",
+        "schedules.twice: empty, with the new text of ours"]
+    assert mine(house).read_text() == emptied(ours, {"linear", "twice"})
+    assert mine(house, "metrics").read_text() == written
+    assert mine(house, "draw").read_text() == '"""More."""\n'
+
+
+def test_line_endings_of_windows_stay(house):
+    (house / "minifast" / "schedules.py").write_bytes(SCHEDULES.replace("\n", "\r\n").encode())
+    rebuild(house, "twice")
+    want = emptied(SCHEDULES, {"twice"}).replace("\n", "\r\n").encode()
+    assert mine(house).read_bytes() == want
+
+
+def test_a_syntax_error_is_named_with_its_line(house):
+    rebuild(house, "linear")
+    mine(house).write_text(mine(house).read_text().replace("def twice(", "def twice(("))
+    place = f"{mine(house)}, line 9: "
+    assert place in rebuild(house, "twice")[0]
+    said = grade(house)
+    assert f"next: repair {place}" in " ".join(said) and said[-1] == "4"
+    assert "INTERNALERROR" not in " ".join(said)
+
+
+def test_without_a_target_the_floors_are_listed_with_what_is_to_do(house):
+    assert "02 schedules    2 functions in schedules" in rebuild(house)
+    rebuild(house, "twice", "Score.value")
+    said = rebuild(house)
+    assert said[said.index("02 schedules    2 functions in schedules") + 1].strip() == (
+        "to write: twice")
+
+
+# -- pytest --mine -------------------------------------------------------------------------------
+
+
+def test_the_first_thing_to_write_is_named_and_nothing_after_it_runs(house):
+    rebuild(house, "Score.value", "twice")
+    said = grade(house)
+    assert said[-2:] == ["next: write Score.value, for tests/test_01_metrics.py::test_value", "1"]
+    assert "01 metrics      ---------- 0/2" in said and "02 schedules    not run" in said
+    assert " ".join(said).count("FAILED") == 1 and "test_nothing_is_refused" not in " ".join(said)
+
+
+def test_what_is_written_but_wrong_is_to_be_repaired(house):
+    rebuild(house, "schedules")
+    text = mine(house).read_text()
+    text = text.replace(EMPTY.format("linear"), "return start + pct * (end - start)")
+    mine(house).write_text(text.replace(EMPTY.format("twice"), "return number * 3"))
+    said = grade(house)
+    assert said[-2:] == ["next: repair twice, for tests/test_02_schedules.py::test_twice", "1"]
+    assert "02 schedules    #####----- 1/2" in said
+
+
+def test_all_green_is_said_with_how_much_of_it_is_the_learners(house):
+    rebuild(house, "twice")
+    mine(house).write_text(SCHEDULES.replace("number + number", "number * 2"))
+    said = grade(house)
+    assert said[-2:] == ["finished: 4 tests are green; you wrote 1 of the 4 functions", "0"]
+    assert "02 schedules    ########## 2/2" in said
+
+
+def test_a_copy_of_ours_alone_is_not_praised(house):
+    rebuild(house, "twice")
+    mine(house).write_text(SCHEDULES)
+    assert "4 tests are green, but all is ours" in grade(house)[-2]
+
+
+def test_ours_is_never_graded_as_theirs(house):
+    assert "there is no mine/minifast yet" in " ".join(grade(house))
+    rebuild(house, "twice")
+    for path in ("", str(house)):
+        said = run(house, "-m", "pytest", "--mine", "-p", "no:cacheprovider", PYTHONPATH=path)
+        assert "next: write twice" in said
+    said = run(house, "-c", "import minifast.schedules, pytest; pytest.main(['--mine'])")
+    assert "is not yours" in said and "passed" not in said
+
+
+def test_a_function_that_was_deleted_is_to_be_written(house):
+    rebuild(house, "twice")
+    mine(house).write_text(SCHEDULES[:SCHEDULES.index("def twice")])
+    assert grade(house)[-2] == (
+        "next: write twice (`python lessons/rebuild.py twice` puts it back, empty), for "
+        "tests/test_02_schedules.py")
+
+
+def test_options_of_pytest_work_as_elsewhere(house):
+    rebuild(house, "Score", "schedules")
+    assert "next: write linear" in grade(house, "-k", "schedules")[-2]
+    assert "next: write linear" in grade(house, "tests/test_02_schedules.py")[-2]
+    assert "next: write twice" in grade(house, "tests/test_02_schedules.py::test_twice")[-2]
+    assert "next: write Score.__init__" in grade(house, folder="tests")[-2]
+    assert "next: write linear" in grade(house, "test_02_schedules.py", folder="tests")[-2]
+    assert " ".join(grade(house, "--maxfail=3")).count("FAILED") == 3
+    assert "5 failed" not in " ".join(grade(house)) and "4 failed" in " ".join(
+        grade(house, "--maxfail=0"))
+
+
+def test_an_edit_within_the_same_second_counts(house):
+    rebuild(house, "twice")
+    right = SCHEDULES.replace("number + number", "number * 2")
+    for text, end in ((right, "finished"), (right.replace("* 2", "* 3"), "next: repair twice")):
+        mine(house).write_text(text)
+        os.utime(mine(house), (1e9, 1e9))
+        assert grade(house)[-2].startswith(end)
+
+
+# -- hints and answers ---------------------------------------------------------------------------
+
+
+def test_a_hint_has_the_docstring_the_tests_that_need_it_and_the_source(house):
+    said = "\n".join(rebuild(house, "--hint", "Score.value"))
+    assert '"""The fraction."""' in said and "return" not in said
+    assert "    tests/test_01_metrics.py::test_value\n" in said
+    assert "    tests/test_01_metrics.py::test_nothing_is_refused\n" in said
+    assert "Source: Euclid." in said and "test_02" not in said
+
+
+def test_an_answer_has_our_body_beside_theirs_or_below(house):
+    rebuild(house, "twice")
+    mine(house).write_text(SCHEDULES.replace("number + number", "3"))
+    left, right = rebuild(house, "--answer", "twice")[2].split("|")
+    assert (left.strip(), right) == ("return 3", " return number + number")
+    narrow = run(house, "lessons/rebuild.py", "--answer", "twice", COLUMNS="40").splitlines()
+    assert narrow.index("return 3") < narrow.index("return number + number")
+
+
+# -- the audit -----------------------------------------------------------------------------------
+
+
+def test_the_audit_lists_functions_that_no_test_of_their_floor_needs(house):
+    said = rebuild(house, "--audit")
+    assert said[-2:] == ["4 of 4 wrong bodies turn their floor red", "0"]
+    tests = house / "tests" / "test_02_schedules.py"
+    tests.write_text(TEST_SCHEDULES.replace("assert twice(4) == 8", "assert twice"))
+    said = rebuild(house, "--audit")
+    assert [line for line in said if "no test" in line] == ["no test needs twice"]
+    assert said[-1] == "1"
+
+
+def test_small_mistakes_that_no_test_notices_are_listed_with_line_and_change(house):
+    said = rebuild(house, "--audit", "--mutate")
+    assert [line for line in said if line.startswith("survived")] == [
+        "survived: minifast/metrics.py:13 Score.value: self.out_of < 1 -> self.out_of <= 1",
+        "survived: minifast/metrics.py:13 Score.value: 1 -> 2"]
+    assert said[-1] == "1"
+
+
+def test_a_wrong_body_that_hangs_counts_as_dead(house):
+    (house / "minifast" / "schedules.py").write_text(SCHEDULES + '''
+
+def down(number):
+    """To 0, step by step."""
+    while number > 0:
+        number -= 1
+    return number
+''')
+    (house / "tests" / "test_02_schedules.py").write_text(TEST_SCHEDULES.replace(
+        "import linear", "import down, linear") + '''
+
+def test_down():
+    assert down(3) == 0
+''')
+    assert "survived" not in " ".join(rebuild(house, "--audit", "--mutate", "down"))
+
+
+@pytest.mark.parametrize("line, expected", [
+    ("return 1", ["return 1 -> dropped", "1 -> 2"]),
+    ("return x < True", ["return x < True -> dropped", "x < True -> x <= True",
+                         "x < True -> x >= True", "True -> False"]),
+    ("x -= y", ["x -= y -> x += y", "x -= y -> dropped"]),
+    ("return -x", ["return -x -> dropped", "-x -> x"]),
+    ("return not x or y", ["return not x or y -> dropped", "not x or y -> not x and y",
+                           "not x -> x"]),
+    ("f(x, y)", ["f(x, y) -> dropped", "f(x, y) -> f(y, x)"]),
+    ("return max(x, y) @ x", ["return max(x, y) @ x -> dropped",
+                              "max(x, y) @ x -> x @ max(x, y)"]),
+    ("return 'sum'", ["return 'sum' -> dropped", "'sum' -> 'sum?'"]),
+    ("z: int = x", ["z: int = x -> dropped"]),
+    ("raise ValueError(f'got {x + 1}', 1)", ["raise ValueError(f'got {x + 1}', 1) -> dropped"]),
+    ('return f"got {x % y}"', ["return f'got {x % y}' -> dropped", "x % y -> x * y"]),
+    ('check.between("x", x, 0, 1)', ["check.between('x', x, 0, 1) -> dropped"]),
+])
+def test_mutants_are_the_changes_that_the_docstring_lists(line, expected):
+    source = f'def f(x: int = 1, y: str = "") -> int:\n    """Doc 1."""\n    {line}\n'
+    assert [mutant.change for mutant in mutants(functions(source)["f"])] == expected
