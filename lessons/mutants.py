@@ -2,8 +2,8 @@
 
 Each mutant of a function has one change in its body:
 
-    number      n becomes n + 1; True becomes False
-    text        "mean" becomes "mean?", unless it has a space in it: that is for readers
+    number      n becomes n + 1, from 100 on 2 n; True becomes False
+    text        "mean" becomes "meanx", unless it has a space in it: that is for readers
     comparison  < becomes <= and >=, == becomes !=, `is` becomes `is not`, `in` becomes `not in`,
                 and the other way round
     sign        + becomes -, * becomes /, // becomes *, and the other way round; % becomes *,
@@ -111,9 +111,9 @@ def wrong_constants(value: object) -> Iterator[object]:
     if isinstance(value, bool):
         yield not value
     elif isinstance(value, (int, float)):
-        yield value + 1
+        yield value + 1 if value < 100 else value * 2
     elif isinstance(value, str) and " " not in value:
-        yield value + "?"
+        yield value + "x"
 
 
 def is_text_line(node: ast.AST) -> bool:

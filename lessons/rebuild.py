@@ -52,7 +52,8 @@ def main() -> None:
                 print(hint(module, name) if asked.hint else answer(module, name))
         elif asked.audit:
             names = [name for target in asked.targets for name in chosen(target)]
-            sys.exit(audit(names or everything(), asked.mutate))
+            numbered = [name for name in everything() if FLOORS[name[0]] > 0]
+            sys.exit(audit(names or numbered, asked.mutate))
         elif asked.targets:
             rebuild(asked.targets)
         else:

@@ -69,6 +69,11 @@ def test_an_empty_class_is_refused_with_its_file():
         target_for([["haze", ""], ["road"]], FILES[:2], train=[0, 1], classes=["", "haze", "road"])
 
 
+def test_where_no_picture_has_a_label_the_column_may_be_wrong():
+    with pytest.raises(ValueError, match=rf"no picture has a label, from {FILES[0]} on; .* column"):
+        target_for([[], []], FILES[:2], train=[0, 1])
+
+
 def test_strings_and_lists_of_strings_are_not_mixed():
     with pytest.raises(ValueError, match=r"(?=.*\bb\.jpg.*\broad\b).*\ba\.jpg.*\bhaze\b"):
         target_for([["haze"], "road", "road"], FILES, [0])

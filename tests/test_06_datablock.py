@@ -332,12 +332,12 @@ def test_steps_in_the_wrong_order_say_which_comes_first(tmp_path):
     src = listed(tmp_path)
     split = src.split_none()
     for too_early, first in (
-            (lambda: src.label_from_csv(" "), r"label.*\bsplit"),
-            (lambda: src.label_from_folder(), r"label.*\bsplit"),
-            (lambda: split.transform(size=8), r"transform.*\blabel_from"),
-            (lambda: split.add_test_folder("x"), r"add_test_folder.*\blabel_from"),
-            (lambda: split.databunch(), r"databunch.*\blabel_from"),
-            (lambda: src.databunch(), r"databunch.*\b(split|label)")):
+            (lambda: src.label_from_csv(" "), r"label comes too early.*\bsplit"),
+            (lambda: src.label_from_folder(), r"label comes too early.*\bsplit"),
+            (lambda: split.transform(size=8), r"^transform comes too early.*\blabel_from"),
+            (lambda: split.add_test_folder("x"), r"^add_test_folder comes too.*\blabel_from"),
+            (lambda: split.databunch(), r"^databunch comes too early.*\blabel_from"),
+            (lambda: src.databunch(), r"^databunch comes too early.*\b(split|label)")):
         with pytest.raises(ValueError, match=first):
             too_early()
 

@@ -226,8 +226,10 @@ def test_bodies_are_cut_from_nets_of_other_kinds(arch, names, then):
 @pytest.mark.parametrize("arch", [OtherOrder, Skip, Between, TransformerLike, PatchesFirst, FlatNet,
                                   LastUnused, AsksForItsSize])
 def test_nets_whose_children_do_not_run_in_a_row_are_refused_by_name(arch):
+    net = arch()
     with pytest.raises(ValueError, match=rf"\b{arch.__name__}\b"):
-        body_of(arch(), arch.__name__)
+        body_of(net, arch.__name__)
+    assert not any(layer._forward_hooks for layer in net.modules())   # nothing watches any more
 
 
 @pytest.mark.parametrize("training", [True, False])

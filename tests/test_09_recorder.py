@@ -76,7 +76,7 @@ def drawn_series(monkeypatch, plot) -> list[dict]:
     calls = []
 
     def chart(series, x_label, y_label, log="", size=(640, 400)):
-        calls.append({"series": series, "labels": (x_label, y_label), "log": log})
+        calls.append({"series": series, "labels": (x_label, y_label), "log": log, "size": size})
         return Image.new("RGB", size)
 
     monkeypatch.setattr("minifast.draw.chart", chart)
@@ -105,7 +105,8 @@ def test_plot_lr_shows_the_rate_of_each_group_on_a_logarithmic_axis_and_the_mome
     assert rates["labels"] == ("batch", "learning rate") and rates["log"] == "y"
     assert rates["series"] == {"group 0": ([0, 1], (0.1, 0.2)), "group 1": ([0, 1], (1.0, 1.0))}
     assert momentum["labels"] == ("batch", "momentum") and momentum["log"] == ""
-    assert list(momentum["series"].values()) == [([0, 1], [0.9, 0.9])]
+    assert momentum["series"] == {"": ([0, 1], [0.9, 0.9])}             # one line needs no name
+    assert rates["size"] == momentum["size"] == (640, 280)
 
 
 def test_plot_lr_has_one_picture_below_the_other():

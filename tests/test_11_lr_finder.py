@@ -15,6 +15,7 @@ from minifast.databunch import DataBunch
 from minifast.targets import Categories
 from minifast.learner import Learner
 from minifast.lr_finder import LRCurve, lr_find
+from minifast.lr_rule import Suggestion
 from minifast.recorder import smoothed
 from minifast.training import train_batch
 
@@ -439,6 +440,18 @@ def test_plot_marks_nothing_that_is_not_shown(monkeypatch):
     assert drawn(monkeypatch, smoothed_curve_of([.09] * 100))["marks"] == {}
     assert drawn(monkeypatch, elbow_curve(1e-4), skip_start=40)["marks"] == {}   # from 1.6e-4 on
     assert drawn(monkeypatch, elbow_curve(1e-3), skip_end=63)["marks"] == {}     # to 7.6e-5
+
+
+def test_plot_marks_rates_at_both_ends_of_what_is_shown(monkeypatch):
+    curve = elbow_curve()
+    marks = {"first": curve.rates[10], "last": curve.rates[94]}
+    monkeypatch.setattr(LRCurve, "suggest", lambda curve: Suggestion(None, "", marks))
+    assert len(drawn(monkeypatch, curve)["marks"]) == 2
+
+
+def test_where_more_points_are_left_out_than_there_are_none_is_shown(monkeypatch):
+    shown = drawn(monkeypatch, curve_of([1.0] * 3), skip_start=0)["series"]
+    assert shown == {"loss": ([], []), "smoothed": ([], [])}
 
 
 def test_a_blow_up_does_not_press_the_rest_of_the_picture_flat(monkeypatch):

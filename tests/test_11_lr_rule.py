@@ -78,6 +78,8 @@ def test_steepest_is_the_lowest_slope_on_the_way_down():
     assert steepest(means, [-9, -8, -1, -2, 0, -9], level=3) == 3
     assert steepest(means, [-9, -8, -3, -2, 0, -9], level=3) == 2
     assert steepest(means, [-9, -8, -3, -2, -4, -9], level=3) == 4
+    # 9 is a tenth of the way from 10 down to 0, not less: the way begins before it
+    assert steepest([10, 9, 5, 0], [-5, -1, -2, -1], level=10) == 0
     # 2.895 is more than a tenth of the way down
     assert steepest([3, 2.8, 2.895, 2.5, 2, 2.5], [-9, -8, -1, -2, 0, -9], level=3) == 0
     # nothing before the lowest is high: the way begins at the first point
@@ -225,6 +227,60 @@ def test_rates_that_are_too_near_to_each_other_give_no_number():
         assert (told.lr is not None) == answers
 
 
+def test_two_decades_are_enough():
+    rates = list(10 ** numpy.linspace(-3, -1, 41))
+    rates[0], rates[-1] = 1e-3, 1e-1
+    curve = [.1] * 20 + [.1 + .005 * i for i in range(21)]
+    assert suggestion(rates, curve).lr is not None
+    assert "41 of 41 batches count" in suggestion(rates[:-1] + [.0999], curve).reason
+
+
+def test_a_curve_must_go_on_beyond_the_quarter_that_tells_the_level():
+    for flat, counted in ((48, 50), (49, 51)):      # the first two of the blow-up are kept
+        told = asked(lambda u: numpy.where(numpy.arange(200) < flat, 1, 9), num_it=200, first=-9)
+        assert (f"{counted} of 200 batches count" in told.reason) == (counted == 50)
+
+
+def steps(*pieces: tuple[int, float]) -> Suggestion:
+    """What is suggested for so many losses of one value, then so many of another, and so on, at
+    rates that are .06 decades apart."""
+    losses = [loss for count, loss in pieces for _ in range(count)]
+    return suggestion([10 ** (.06 * i - 6) for i in range(len(losses))], losses)
+
+
+def test_what_falls_by_exactly_a_tenth_is_flat():
+    assert "neither falls nor rises" in steps((40, 10.), (40, 9.), (40, 10.)).reason
+    assert "the loss falls" in steps((40, 10.), (40, 8.99), (40, 10.)).reason
+
+
+def test_what_falls_by_exactly_four_times_the_noise_is_too_noisy():
+    wild = [(1, 9.5), (1, 10.5)] * 20                  # 10, and .5 away from it
+    assert "too noisy" in steps(*wild, (40, 8.), (40, 10.)).reason
+    assert "the loss falls" in steps(*wild, (40, 7.99), (40, 10.)).reason
+
+
+def test_the_minimum_must_be_half_a_decade_from_the_end():
+    # Means over 8 points on each side, .48 decades, have the one dip in them up to 8 points after
+    # it; since all else still falls a little, the last of these is the lowest.
+    for dip, reason in ((102, "the loss falls"), (103, "it still falls at its end")):
+        losses = [10.] * 40 + [9 - i / 1e6 for i in range(80)]
+        losses[dip] = -20.
+        assert reason in steps(*((1, loss) for loss in losses)).reason        # 110 of 0..119: .54
+
+
+def test_what_rises_by_exactly_a_tenth_is_not_clear():
+    assert "neither falls nor rises" in steps((80, 10.), (40, 11.)).reason
+    assert "the loss is flat, and rises" in steps((80, 10.), (40, 11.01)).reason
+
+
+def test_an_elbow_at_the_end_of_the_first_quarter_will_do():
+    # 80 points: the quarter is 0..19
+    for bend, clear in ((20, True), (19, False)):
+        losses = [1 + .01 * max(0, i - bend) for i in range(80)]
+        told = suggestion([10 ** (i / 10 - 7) for i in range(80)], losses)
+        assert (told.lr is not None) == clear
+
+
 def test_a_curve_that_blows_up_at_once_gives_no_number():
     # .08 decades a point; the first two above twice the level belong to the curve
     def steps_up_at(t):
@@ -337,6 +393,7 @@ def test_a_blow_up_begins_with_three_losses_in_a_row():
     losses = numpy.array([1, 5, 5, 1, 3, 3, 9, 1])
     assert until_blow_up(losses, 2).tolist() == [1, 2, 2, 1, 2, 2]
     assert until_blow_up(losses, 9).tolist() == losses.tolist()
+    assert until_blow_up(numpy.array([2, 2, 2, 2, 1]), 2).tolist() == [2, 2, 2, 2, 1]   # not above
     nan, inf = numpy.nan, numpy.inf
     assert until_blow_up(numpy.array([1, nan, 1, nan, inf, nan, nan]), 2).tolist() == [
         1, 2, 1, 2, 2]
@@ -354,6 +411,8 @@ def test_local_lines_by_hand():
     means, slopes = local_lines(numpy.array([0., 1, 2, 3]), numpy.array([0., 1, 4, 9]))
     assert means == pytest.approx([.5, 5 / 3, 14 / 3, 6.5])     # one on each side: 1 apart
     assert slopes == pytest.approx([1, 2, 4, 5])
+    shifted, _ = local_lines(numpy.array([5., 6, 7, 8]), numpy.array([0., 1, 4, 9]))
+    assert shifted.tolist() == means.tolist()                   # how far apart they are counts
 
 
 def test_the_elbow_is_where_the_line_bends():

@@ -270,7 +270,8 @@ def test_a_conv_relu_keeps_height_and_width_and_begins_as_kaiming_normal():
     # sqrt(2 / (64 * 9)) = .0589
     assert layers[0].weight.std().item() == pytest.approx(0.0589, rel=0.02)
     assert not layers[0].bias.any()
-    assert conv_relu(2, 3, size=1)(torch.randn(1, 2, 4, 4)).shape == (1, 3, 4, 4)
+    for size in (1, 5):
+        assert conv_relu(2, 3, size)(torch.randn(1, 2, 4, 4)).shape == (1, 3, 4, 4)
 
 
 @pytest.mark.parametrize("seed", range(3))

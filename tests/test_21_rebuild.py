@@ -407,7 +407,7 @@ def test_down():
     ("f(x, y)", ["f(x, y) -> dropped", "f(x, y) -> f(y, x)"]),
     ("return max(x, y) @ x", ["return max(x, y) @ x -> dropped",
                               "max(x, y) @ x -> x @ max(x, y)"]),
-    ("return 'sum'", ["return 'sum' -> dropped", "'sum' -> 'sum?'"]),
+    ("return 'sum'", ["return 'sum' -> dropped", "'sum' -> 'sumx'"]),
     ("z: int = x", ["z: int = x -> dropped"]),
     ("raise ValueError(f'got {x + 1}', 1)", ["raise ValueError(f'got {x + 1}', 1) -> dropped"]),
     ('return f"got {x % y}"', ["return f'got {x % y}' -> dropped", "x % y -> x * y"]),
