@@ -95,10 +95,18 @@ def with_tests(floors: Iterable[int], task: Callable) -> object:
 
         result = error = None
 
+        @pytest.hookimpl(hookwrapper=True)
+        def pytest_collection(self) -> Iterator[None]:
+            with calls_of(OURS) as self.called:
+                yield
+
         def pytest_runtestloop(self, session: pytest.Session) -> bool:
             try:
+                early = self.called & set(live_functions())
                 if session.testsfailed:
                     raise ValueError("a test file fails at its import; `python -m pytest` says why")
+                if early:                       # or nobody could write them in the order of floors
+                    raise ValueError(f"test files call functions at their import: {sorted(early)}")
                 self.result = task(session.items)
             except Exception as error:          # which pytest would turn into a page of its own
                 self.error = error

@@ -13,7 +13,10 @@ from minifast.targets import Categories, Masks, Tags
 from minifast.loader import Loader, imagenet_stats
 
 CPU = torch.device("cpu")
-TAGS = Tags(["haze", "primary", "water"])
+
+
+def tags() -> Tags:
+    return Tags(["haze", "primary", "water"])
 
 
 def red(n: int) -> TensorDataset:
@@ -22,8 +25,9 @@ def red(n: int) -> TensorDataset:
     return TensorDataset(x, torch.tensor([1.0, 0, 1]).expand(n, 3))
 
 
-def bunch(n: int = 10, n_valid: int = 6, bs: int = 4, target=TAGS, **more) -> DataBunch:
-    return DataBunch.create(red(n), red(n_valid), target=target, bs=bs, device=CPU, **more)
+def bunch(n: int = 10, n_valid: int = 6, bs: int = 4, **more) -> DataBunch:
+    return DataBunch.create(red(n), red(n_valid), **{"target": tags(), "bs": bs, "device": CPU,
+                                                     **more})
 
 
 def plus_1(x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -121,9 +125,9 @@ def test_the_classes_are_those_of_the_target():
 
 
 def test_the_target_of_the_training_set_counts_unless_another_is_given():
-    train, mine = red(4), Categories(["x"])
-    train.target = TAGS
-    assert DataBunch.create(train, red(4), device=CPU).target is TAGS
+    train, mine, its_own = red(4), Categories(["x"]), tags()
+    train.target = its_own
+    assert DataBunch.create(train, red(4), device=CPU).target is its_own
     assert DataBunch.create(train, red(4), target=mine, device=CPU).target is mine
 
 
@@ -174,7 +178,7 @@ def test_show_batch_shows_the_pictures_in_their_colours(stats):
 
 def test_show_batch_undoes_normalize(sheet):
     x = torch.tensor([200, 100, 50], dtype=torch.uint8)[None, :, None, None].expand(2, 3, 8, 8)
-    data = DataBunch.create(TensorDataset(x, torch.zeros(2, 3)), None, target=TAGS, device=CPU)
+    data = DataBunch.create(TensorDataset(x, torch.zeros(2, 3)), None, target=tags(), device=CPU)
     data.normalize(imagenet_stats).show_batch()
     assert [picture.getpixel((3, 3)) for picture in sheet["pictures"]] == [(200, 100, 50)] * 2
 
@@ -183,7 +187,7 @@ def test_a_caption_joins_the_tags_of_its_picture(sheet):
     x = torch.stack([torch.full((3, 8, 8), i / 10) for i in range(3)])
     y = torch.tensor([[1.0, 0, 1], [0, 1, 0], [0, 0, 0]])
     valid = TensorDataset(x, y)
-    DataBunch.create(red(4), valid, target=TAGS, device=CPU).show_batch(2, train=False)
+    DataBunch.create(red(4), valid, target=tags(), device=CPU).show_batch(2, train=False)
     assert sheet["captions"] == ["haze;water", "primary", ""]
     assert sheet["columns"] == 2
     # 0, .1 * 255 = 25.5 and .2 * 255 = 51; either neighbour of 25.5 will do

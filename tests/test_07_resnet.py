@@ -78,8 +78,9 @@ def test_a_bottleneck_adds_its_input_to_what_three_convolutions_make_of_it():
     assert block(x).flatten().tolist() == pytest.approx([3, 0, 5, 0], abs=1e-3)
 
 
-@pytest.mark.parametrize("block", [Block(4, 4), Bottleneck(16, 4)])
-def test_convolutions_of_zeros_leave_the_relu_of_the_input(block):
+@pytest.mark.parametrize("kind, channels", [(Block, 4), (Bottleneck, 16)])
+def test_convolutions_of_zeros_leave_the_relu_of_the_input(kind, channels):
+    block = kind(channels, 4)
     for layer in block.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.zeros_(layer.weight)

@@ -283,8 +283,9 @@ def test_logits_are_scaled_back_bilinearly_and_before_probabilities(tmp_path):
     assert third == pytest.approx(.25 * first + .75 * last, rel=1e-3)
 
 
-@pytest.mark.parametrize("target", [Categories(["a", "b"]), Masks(["a", "b"])])
-def test_probabilities_are_float32_whatever_the_model_runs_in(tmp_path, target):
+@pytest.mark.parametrize("kind", [Categories, Masks])
+def test_probabilities_are_float32_whatever_the_model_runs_in(tmp_path, kind):
+    target = kind(["a", "b"])
     data, fast = greys(tmp_path), torch.autocast("cpu", torch.bfloat16)
     data = DataBunch.create(data.train_ds, data.valid_ds, target=target, device=CPU)
     layers = [nn.Conv2d(3, 2, 1)]
