@@ -1,4 +1,4 @@
-"""Residual networks (He et al. 2015, arXiv 1512.03385), with torchvision's parameter names.
+"""Residual networks, with torchvision's parameter names. Source: He et al. 2015, arXiv 1512.03385.
 
 A residual block learns what to add to its input: out = relu(input + F(input)). So a deep network
 starts as a nearly shallow one, and gradients find a way straight through.

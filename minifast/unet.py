@@ -1,4 +1,4 @@
-"""U-Nets (Ronneberger et al. 2015, arXiv 1505.04597): a class for every pixel.
+"""U-Nets: a class for every pixel. Source: Ronneberger et al. 2015, arXiv 1505.04597.
 
 On the way down a picture gets smaller and has more channels: the net learns what is there, and less
 and less where. On the way up, bridges tell it where: each level gets, beside what comes from below,

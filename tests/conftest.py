@@ -16,7 +16,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1] / "lessons"))     # lessons are scripts, no package
 
 from bodies import YOUR_TURN, first_line, functions, read               # noqa: E402
-from calls import calls_of                                              # noqa: E402
+from calls import Place, calls_of                                       # noqa: E402
 from floors import FLOORS, MINE, ORDER, TOP, floor_of, test_files, title      # noqa: E402
 from states import entries                                              # noqa: E402
 
@@ -49,7 +49,7 @@ class Mine:
         self.refuse_ours()
 
         self.tests, self.passed, self.reached, self.left_out = Counter(), Counter(), set(), 0
-        self.called, self.next, self.exitstatus = set(), None, None
+        self.called, self.trust, self.next, self.exitstatus = set(), Counter(), None, None
         self.entries = [entry for module in ORDER for entry in entries(module)]
         yours = [(entry.module, entry.name) for entry in self.entries if entry.state == "yours"]
         self.places = {(f"{module}.py", first_line(function), function.name): (module, name)
@@ -78,9 +78,8 @@ class Mine:
     @pytest.hookimpl(trylast=True)                                      # after -k
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list) -> None:
         """Keep the tests of the floors, in study order."""
-        others = [item for item in items if floor_of(item.path) is None]
-        config.hook.pytest_deselected(items=others)
-        items[:] = sorted((item for item in items if item not in others), key=place_of)
+        config.hook.pytest_deselected(items=[item for item in items if floor_of(item.path) is None])
+        items[:] = sorted((item for item in items if floor_of(item.path) is not None), key=place_of)
         self.tests.update(floor_of(item.path) for item in items)
 
     def pytest_collection_finish(self) -> None:
@@ -100,8 +99,9 @@ class Mine:
         report = (yield).get_result()
         if report.failed and not self.next:
             self.next = f"{self.what_to_do(report.longreprtext)}, for {item.nodeid}"
-        if report.skipped or report.when == "call" and not report.failed:
+        if report.skipped or report.when == "call" and report.passed:
             self.passed[floor_of(item.path)] += 1
+            self.trust.update(self.called)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed and not self.next:
@@ -115,22 +115,27 @@ class Mine:
         for name in self.names("missing"):
             if re.search(rf"'{name.split('.')[-1]}'", text):
                 return f"write {name} (`python lessons/rebuild.py {name}` puts it back, empty)"
-        suspects = {self.places[place] for place in self.called & set(self.places)}
-        if suspects:
-            floor = max(FLOORS[module] for module, _ in suspects)
-            return "repair " + " or ".join(name for module, name in sorted(suspects)
-                                           if FLOORS[module] == floor)
+        suspects = self.called & set(self.places)
+        if suspects:                    # on the highest floor, those that the fewest tests trust
+            least = min(map(self.suspicion, suspects))
+            return "repair " + " or ".join(sorted(self.places[place][1] for place in suspects
+                                                  if self.suspicion(place) == least))
         where = re.findall(r"^(\S*minifast/\w+\.py:\d+): in <module>", text, re.MULTILINE)
         if where:
             return f"repair {where[-1]}"
         return "look: what was called is ours, word for word"
+
+    def suspicion(self, place: Place) -> tuple[int, int]:
+        """The lower, the more likely is it that a function that was called is wrong."""
+        return -FLOORS[self.places[place][0]], self.trust[place]
 
     def pytest_sessionfinish(self, exitstatus: int) -> None:
         self.exitstatus = exitstatus
 
     def pytest_unconfigure(self, config: pytest.Config) -> None:
         """The last lines: a bar for each floor, and what is next."""
-        if self.exitstatus in (None, pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR):
+        no_verdict = (None, pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR)
+        if self.exitstatus in no_verdict or config.option.collectonly:
             return
         screen = config.get_terminal_writer()
         screen.line()

@@ -284,6 +284,28 @@ def test_what_is_written_but_wrong_is_to_be_repaired(house):
     assert "02 schedules    #####----- 1/2" in said
 
 
+def test_of_two_that_were_called_the_one_that_passed_no_test_is_to_be_repaired(house):
+    rebuild(house, "schedules")
+    text = SCHEDULES.replace("(1 - pct) * start + pct * end", "start + pct * (end - start)")
+    mine(house).write_text(text.replace("number + number", "linear(number, number * 3, 1)"))
+    assert "next: repair twice, for" in grade(house)[-2]
+
+
+def test_a_mistake_outside_of_functions_is_named_with_its_line(house):
+    rebuild(house, "twice")
+    mine(house).write_text(mine(house).read_text().replace('"""Numbers."""', "import maths"))
+    assert grade(house)[-2] == ("next: repair mine/minifast/schedules.py:1, for "
+                                "tests/test_02_schedules.py")
+
+
+def test_where_nothing_of_the_learners_was_called_that_is_said(house):
+    rebuild(house, "twice")
+    tests = house / "tests" / "test_01_metrics.py"
+    tests.write_text(TEST_METRICS.replace("0.25", "0.5"))
+    assert grade(house)[-2] == ("next: look: what was called is ours, word for word, for "
+                                "tests/test_01_metrics.py::test_value")
+
+
 def test_all_green_is_said_with_how_much_of_it_is_the_learners(house):
     rebuild(house, "twice")
     mine(house).write_text(SCHEDULES.replace("number + number", "number * 2"))
@@ -324,6 +346,7 @@ def test_options_of_pytest_work_as_elsewhere(house):
     assert "next: write Score.__init__" in grade(house, folder="tests")[-2]
     assert "next: write linear" in grade(house, "test_02_schedules.py", folder="tests")[-2]
     assert " ".join(grade(house, "--maxfail=3")).count("FAILED") == 3
+    assert "next:" not in " ".join(grade(house, "--collect-only"))
     assert "5 failed" not in " ".join(grade(house)) and "4 failed" in " ".join(
         grade(house, "--maxfail=0"))
 
