@@ -72,8 +72,10 @@ class Mine:
                 raise pytest.UsageError(f"{name} was imported from {file}, and not from {MINE}: "
                                         "what would be graded is not yours")
 
-    def pytest_report_header(self) -> str:
-        return f"minifast: {MINE}, where {len(self.names('empty'))} functions are to be written"
+    def pytest_report_header(self) -> list[str]:
+        changed = sum(entry.outdated for entry in self.entries)
+        return [f"minifast: {MINE}, where {len(self.names('empty'))} functions are to be written",
+                *["ours has changed since then: see `python lessons/rebuild.py`"][:changed]]
 
     @pytest.hookimpl(trylast=True)                                      # after -k
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list) -> None:
