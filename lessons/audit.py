@@ -78,14 +78,17 @@ def audit(jobs: list[Job]) -> list[Job]:
     return with_tests({FLOORS[job.module] for job in jobs}, try_all)
 
 
-def tests_that_need(module: str, name: str) -> list[str]:
-    """The tests of a function's own floor that call it, as pytest names them, in order."""
-    job, = empty_body(module, name)
+def tests_that_call(names: list[tuple[str, str]]) -> dict[tuple[str, str], list[str]]:
+    """The tests, of their own floor, that call functions (module, name), as pytest names them."""
+    places = {name: job.place for name in names for job in empty_body(*name)}
 
-    def callers(items: list[pytest.Item]) -> list[str]:
-        return [items[number].nodeid for number in watched(items)[1][job.place]]
+    def callers(items: list[pytest.Item]) -> dict[tuple[str, str], list[str]]:
+        _, numbers = watched(items)
+        return {name: [items[number].nodeid for number in numbers[place]
+                       if floor_of(items[number].path) == FLOORS[name[0]]]
+                for name, place in places.items()}
 
-    return with_tests({FLOORS[module]}, callers)
+    return with_tests({FLOORS[module] for module, _ in names}, callers)
 
 
 def with_tests(floors: Iterable[int], task: Callable) -> object:

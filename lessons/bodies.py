@@ -8,6 +8,7 @@ import ast
 from collections.abc import Container
 from io import StringIO
 from pathlib import Path
+from tokenize import COMMENT, generate_tokens
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 YOUR_TURN = "your turn: "
@@ -113,15 +114,35 @@ def empty(lines: list[str], name: str, function: Function) -> None:
         else:
             before = lines[first - 1].rstrip("\r\n")
         before += ending(lines[first - 1]) + indent
-    last = body[-1].end_lineno
-    for number in range(last, len(lines)):
-        if not is_passive(lines[number]):
-            break
-        comment = lines[number].strip()
-        if comment and indentation(lines[number]) > function.col_offset:
-            last = number + 1
+    last = last_line(lines, function)
     lines[first - 1:last] = [f'{before}raise NotImplementedError("{YOUR_TURN}{name}")'
                              + ending(lines[last - 1])]
+
+
+def comments(text: str) -> dict[str, set[str]]:
+    """The comments in each function of a source text, by its name."""
+    lines, at = lines_of(text), {}
+    for token in generate_tokens(StringIO(text.removeprefix("\ufeff")).readline):
+        if token.type == COMMENT:
+            at[token.start[0]] = token.string
+    return {name: {at[line] for line in range(first_line(function), last_line(lines, function) + 1)
+                   if line in at} for name, function in functions(text).items()}
+
+
+def last_line(lines: list[str], function: Function) -> int:
+    """The number of a function's last line, comments below that are indented like it included."""
+    last = function.end_lineno
+    for number, line in enumerate(lines[last:], last + 1):
+        if not is_passive(line):
+            break
+        if line.strip() and len(line) - len(line.lstrip()) > function.col_offset:
+            last = number
+    return last
+
+
+def first_line(node: ast.stmt) -> int:
+    """The number of the line on which a statement begins, its decorators included."""
+    return min(part.lineno for part in (node, *getattr(node, "decorator_list", ())))
 
 
 def lines_of(text: str) -> list[str]:
@@ -138,10 +159,6 @@ def cut(line: str, column: int) -> str:
     return line.encode()[:column].decode()
 
 
-def indentation(line: str) -> int:
-    return len(line) - len(line.lstrip())
-
-
 def is_passive(line: str) -> bool:
     """Whether a line between two statements is blank, or a comment."""
     return not line.strip() or line.lstrip().startswith("#")
@@ -151,57 +168,3 @@ def source_of(text: str, name: str) -> str:
     """The text of one function, from its first decorator on, with the line ends of its file."""
     function = functions(text)[name]
     return "".join(lines_of(text)[first_line(function) - 1:function.end_lineno])
-
-
-def body_text(text: str, name: str) -> str:
-    """The lines of the body of one function, after its docstring."""
-    body = body_of(functions(text)[name])
-    return "".join(lines_of(text)[first_line(body[0]) - 1:body[-1].end_lineno]) if body else ""
-
-
-def first_line(node: ast.stmt) -> int:
-    """The number of the line on which a statement begins, its decorators included."""
-    return min(part.lineno for part in (node, *getattr(node, "decorator_list", ())))
-
-
-def with_function(text: str, ours: str, name: str) -> str:
-    """A source text with a function as it is in ours, in place of its own or put back.
-
-    What was missing goes behind the function that it follows in ours, or else to the end of its
-    class or file. Raises ValueError where its class is missing.
-    """
-    theirs, functions_of_ours = functions(text), functions(ours)
-    home = home_of(name, functions_of_ours[name])
-    lines, new = lines_of(text), source_of(ours, name)
-    if name in theirs:
-        start, end = first_line(theirs[name]) - 1, theirs[name].end_lineno
-    else:
-        start = end = place_for(name, text, functions_of_ours)
-        new = ("\n" if home else "\n\n") + new
-    if start and not ending(lines[start - 1]):                # the file ended without a new line
-        lines[start - 1] += "\n"
-    new = "".join(line.rstrip("\r\n") + ending(lines[0]) for line in lines_of(new))
-    return "".join([*lines[:start], new, *lines[end:]])
-
-
-def place_for(name: str, text: str, functions_of_ours: dict[str, Function]) -> int:
-    """The number of the line behind which a missing function of ours belongs."""
-    home, theirs, place = home_of(name, functions_of_ours[name]), functions(text), None
-    for other, function in functions_of_ours.items():
-        if other == name:
-            break
-        if other in theirs and home_of(other, function) == home:
-            place = theirs[other].end_lineno
-    if place is None:
-        tree = parse(text)
-        for part in filter(None, home.split(".")):
-            tree = next((node for node in tree.body if getattr(node, "name", None) == part), None)
-            if tree is None:
-                raise ValueError(f"class {home} is missing; copy it from ours")
-        place = tree.body[-1].end_lineno
-    return place
-
-
-def home_of(name: str, function: Function) -> str:
-    """The class that a function is in, by its name: "" for none, "A" for `A.p.setter`."""
-    return f".{name}".rpartition(f".{function.name}")[0][1:]

@@ -24,13 +24,14 @@ from shutil import get_terminal_size
 import sys
 from textwrap import dedent, fill
 
-from bodies import (body_text, emptied, functions, home_of, parse, read, source_of,
-                    with_function)
+from bodies import body_of, emptied, first_line, functions, lines_of, parse, read
 from floors import FLOORS, MINE, ORDER, OURS, ROOT, TOP, title
-from states import Entry, entries, refresh_copy, write
+from patches import class_in, home_of, source_of, with_function
+from states import Entry, changed_outside, entries, refresh_copy, write
 
 Name = tuple[str, str]                                  # module and function: ("metrics", "fbeta")
-HEADINGS = {"empty": "to write", "missing": "missing", "yours": "written by you"}
+HEADINGS = {"empty": "to write", "missing": "missing (empty them, and they are back)",
+            "yours": "written by you", "gone": "gone from ours"}
 
 
 def main() -> None:
@@ -48,8 +49,8 @@ def main() -> None:
         parser.error("--hint and --answer take one name; --mutate goes with --audit")
     try:
         if asked.hint or asked.answer:
-            for module, name in chosen(asked.hint or asked.answer, modules_first=False):
-                print(hint(module, name) if asked.hint else answer(module, name))
+            names = chosen(asked.hint or asked.answer, modules_first=False)
+            print(hint(names) if asked.hint else "\n\n".join(map(answer, names)))
         elif asked.audit:
             names = [name for target in asked.targets for name in chosen(target)]
             numbered = [name for name in everything() if FLOORS[name[0]] > 0]
@@ -58,7 +59,7 @@ def main() -> None:
             rebuild(asked.targets)
         else:
             show_floors()
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         sys.exit(f"rebuild.py: {error}")
 
 
@@ -97,8 +98,7 @@ def rebuild(targets: list[str]) -> None:
     """Copy the package to mine/minifast, and empty the targets there, unless they are written."""
     wanted = sorted({name for target in targets for name in chosen(target)},
                     key=everything().index)
-    for name in refresh_copy():
-        print(f"{name}: ours has changed and you had not touched it, so it was copied anew")
+    refresh()
     for module in dict.fromkeys(module for module, _ in wanted):
         chosen_entries = [entry for entry in entries(module) if (module, entry.name) in wanted]
         empty_in(MINE / f"{module}.py", read(OURS / f"{module}.py"), chosen_entries)
@@ -107,15 +107,23 @@ def rebuild(targets: list[str]) -> None:
     print("\n`python -m pytest --mine` says what to write first, in mine/minifast")
 
 
+def refresh() -> None:
+    """Make the copy, or bring it up to date where the learner wrote nothing; say what is new."""
+    renewed = refresh_copy()
+    if renewed:
+        print(fill("ours has changed where you had written nothing, and your copy has the new "
+                   f"text: {', '.join(renewed)}", 100))
+
+
 def empty_in(path: Path, ours: str, wanted: list[Entry]) -> None:
-    """Empty functions in a file of the learner's copy, but for those that the learner wrote."""
+    """Empty functions in a file of the learner's copy, but for what the learner wrote."""
     before = text = read(path)
-    names = {entry.name for entry in wanted if entry.state != "yours"}
-    blank = emptied(ours, names)
+    blank = emptied(ours, {entry.name for entry in wanted})
     for entry in wanted:
-        if entry.name in names and (entry.state == "missing" or entry.outdated):
+        renewed = entry.state == "empty" and entry.outdated and not entry.noted
+        if renewed or entry.state == "missing":
             text = with_function(text, blank, entry.name)
-    text = emptied(text, names)
+    text = emptied(text, {entry.name for entry in wanted if entry.state == "ours"})
     if text != before:
         write(path, text.encode())
 
@@ -123,64 +131,94 @@ def empty_in(path: Path, ours: str, wanted: list[Entry]) -> None:
 def outcome(entry: Entry) -> str:
     """What emptying did to a function that was in a state."""
     if entry.state == "yours":
-        return "you wrote it, so it stays as it is" + "; ours has changed since" * entry.outdated
-    if entry.outdated:
-        return "empty, with the new text of ours"
+        return "you wrote it, so it stays; to start afresh, delete it and empty it again"
+    if entry.state == "empty" and entry.outdated:
+        return ("your comments stay; ours has another text now, see --hint" if entry.noted else
+                "empty, with the new text of ours")
     return {"ours": "empty", "empty": "was empty already",
             "missing": "was missing, is back, empty"}[entry.state]
 
 
 def show_floors() -> None:
     """Print the floors in study order: their modules, and what is still to do in each."""
-    outdated = []
+    if MINE.exists():
+        refresh()
+    outdated, outside = [], []
     for floor in range(TOP + 1):
         modules = [module for module in ORDER if FLOORS[module] == floor]
-        found = [entry for module in modules for entry in entries(module)]
-        print(f"{title(floor):16}{len(found)} functions in {', '.join(modules)}")
+        print(f"{title(floor):16}{', '.join(modules)}")
+        if not MINE.exists():
+            continue
+        try:
+            found = [entry for module in modules for entry in entries(module)]
+            outside += [module for module in modules if changed_outside(module)]
+        except ValueError as error:
+            found = print(f"{'':16}repair {error}") or []
         for state, heading in HEADINGS.items():
-            names = [entry.name for entry in found if entry.state == state and MINE.exists()]
+            names = [entry.name for entry in found if entry.state == state]
             if names:
                 print(fill(f"{heading}: {', '.join(names)}", 100, initial_indent=" " * 16,
                            subsequent_indent=" " * 18))
         outdated += [entry.name for entry in found if entry.outdated]
     if not MINE.exists():
-        print("\nmine/minifast is not there yet: `python lessons/rebuild.py schedules` makes it, "
-              "\nand empties a module")
+        print("\nmine/minifast is not there yet; `python lessons/rebuild.py schedules` makes it,\n"
+              "and empties a module")
     if outdated:
-        print(fill(f"ours has changed since you copied it: {', '.join(outdated)}", 100))
-        print("`python lessons/rebuild.py NAME` puts the new text there, empty, unless you wrote "
-              "it;\n--hint NAME and --answer NAME show it")
+        print(fill(f"\nours has another signature or docstring now: {', '.join(outdated)}", 100))
+        print("`python lessons/rebuild.py NAME` takes the new text where you wrote nothing; --hint "
+              "NAME and\n--answer NAME show it")
+    if outside:
+        print(fill("\nours has changed outside of functions (imports, constants, classes), which "
+                   f"you have to copy from minifast/ yourself: {', '.join(outside)}", 100))
 
 
-def hint(module: str, name: str) -> str:
-    """What a function is to do: signature and docstring, the tests that need it, its source."""
-    from audit import tests_that_need                          # the only part that imports pytest
+def hint(names: list[Name]) -> str:
+    """What functions are to do: signature and docstring, the tests that need them, the source."""
+    from audit import tests_that_call                          # the only part that imports pytest
 
-    text = read(OURS / f"{module}.py")
-    exercise = dedent(source_of(emptied(text, {name}), name))
-    cases = Counter(test.partition("[")[0] for test in tests_that_need(module, name))
-    needs = [f"    {test}" + f"  ({times} cases)" * (times > 1) for test, times in cases.items()]
-    sources = [" ".join(source.split()) for docstring in docstrings(text, name)
-               for source in re.findall(r"Source: (.*?)(?:\n\n|$)", docstring, re.DOTALL)]
-    return "\n".join([f"minifast/{module}.py\n\n{exercise}", "Tests of its floor that need it:",
-                      *needs, "", f"Source: {sources[0] if sources else 'the docstring is all'}"])
+    tests, parts = tests_that_call(names), []
+    for module, name in names:
+        text = read(OURS / f"{module}.py")
+        cases = Counter(test.partition("[")[0] for test in tests[module, name])
+        needs = [f"    {test}" + f"  ({times} cases)" * (times > 1)
+                 for test, times in cases.items()]
+        sources = [" ".join(source.split()) for docstring in docstrings(text, name)
+                   for source in re.findall(r"Source: (.*?)(?:\n\n|$)", docstring, re.DOTALL)]
+        parts += [f"mine/minifast/{module}.py", "", exercise_text(text, name),
+                  "Tests of its floor that need it:", *needs, "",
+                  f"Source: {sources[0] if sources else 'nothing but the docstring'}", ""]
+    return "\n".join(parts)
+
+
+def exercise_text(text: str, name: str) -> str:
+    """A function as it is when it is empty; a method with the docstring of its class before it."""
+    function = functions(text)[name]
+    home = class_in(text, home_of(name, function)) if home_of(name, function) else None
+    blank = emptied(text, {name})
+    lines = source_of(blank, functions(blank)[name])
+    if home is None:
+        return lines
+    doc = home.body[0] if ast.get_docstring(home) is not None else None
+    head = lines_of(text)[first_line(home) - 1:doc.end_lineno if doc else home.lineno]
+    return "".join([*head, "\n", lines])
 
 
 def docstrings(text: str, name: str) -> list[str]:
-    """The docstrings that are about a function, nearest first: its own, its class's, its file's."""
-    function, tree = functions(text)[name], parse(text)
+    """The docstrings that are about a function: its own, its class's, its file's."""
+    function = functions(text)[name]
     home = home_of(name, function)
-    classes = [node for node in tree.body if getattr(node, "name", None) == home]
-    return [ast.get_docstring(node) or "" for node in (function, *classes, tree)]
+    about = [function, *[class_in(text, home)][:bool(home)], parse(text)]
+    return [ast.get_docstring(node) or "" for node in about]
 
 
-def answer(module: str, name: str) -> str:
+def answer(which: Name) -> str:
     """Our body of a function beside the learner's, or below it where the terminal is too narrow."""
-    columns = []
+    (module, name), columns = which, []
     for heading, path in (("yours", MINE / f"{module}.py"), ("ours", OURS / f"{module}.py")):
         text = read(path) if path.exists() else ""
         code = body_text(text, name) if name in functions(text) else "(missing)"
-        columns.append([f"{heading}, {path.relative_to(ROOT)}", "", *dedent(code).splitlines()])
+        columns.append([f"{heading}: {name}, {path.relative_to(ROOT)}", "",
+                        *dedent(code).splitlines()])
     yours, ours = columns
     width = max(map(len, yours))
     if width + 3 + max(map(len, ours)) > get_terminal_size().columns:
@@ -200,6 +238,12 @@ def audit(names: list[Name], mutate: bool) -> int:
         print(f"survived: {job}" if mutate else f"no test needs {job.name}")
     print(f"{len(jobs) - len(survivors)} of {len(jobs)} wrong bodies turn their floor red")
     return int(bool(survivors))
+
+
+def body_text(text: str, name: str) -> str:
+    """The lines of the body of a function, after its docstring."""
+    body = body_of(functions(text)[name])
+    return "".join(lines_of(text)[first_line(body[0]) - 1:body[-1].end_lineno]) if body else ""
 
 
 if __name__ == "__main__":

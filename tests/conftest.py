@@ -6,10 +6,11 @@ tests get is decided by sys.path, before the first of them is imported.
 
 from collections import Counter
 from collections.abc import Iterator
-from importlib.util import cache_from_source
+from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 import re
 import sys
+from traceback import walk_tb
 
 import pytest
 
@@ -26,6 +27,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
                      help="test mine/minifast, floor by floor, up to the first thing to do")
 
 
+def pytest_report_header(config: pytest.Config) -> str:
+    found = sys.modules.get("minifast") or find_spec("minifast")
+    return f"minifast: {getattr(found, '__file__', None) or found.origin}"
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--mine"):
         config.pluginmanager.register(Mine(config))
@@ -40,7 +46,10 @@ class Mine:
                                     "schedules` makes it, and empties a module")
         try:
             texts = {module: read(MINE / f"{module}.py") for module in ORDER}
-        except (OSError, ValueError) as error:
+        except FileNotFoundError as error:
+            raise pytest.UsageError(f"next: bring back {error.filename}, which `python "
+                                    "lessons/rebuild.py` copies") from None
+        except ValueError as error:
             raise pytest.UsageError(f"next: repair {error}") from None
         for path in MINE.glob("*.py"):
             # Python takes an old .pyc for a file of the same size, changed within the same second.
@@ -48,7 +57,8 @@ class Mine:
         sys.path.insert(0, str(MINE.parent))
         self.refuse_ours()
 
-        self.tests, self.passed, self.reached, self.left_out = Counter(), Counter(), set(), 0
+        self.tests, self.passed, self.skipped, self.left_out = Counter(), Counter(), 0, 0
+        self.reached = set()
         self.called, self.trust, self.next, self.exitstatus = set(), Counter(), None, None
         self.entries = [entry for module in ORDER for entry in entries(module)]
         yours = [(entry.module, entry.name) for entry in self.entries if entry.state == "yours"]
@@ -74,7 +84,7 @@ class Mine:
 
     def pytest_report_header(self) -> list[str]:
         changed = sum(entry.outdated for entry in self.entries)
-        return [f"minifast: {MINE}, where {len(self.names('empty'))} functions are to be written",
+        return [f"{len(self.names('empty'))} functions in {MINE} are to be written",
                 *["ours has changed since then: see `python lessons/rebuild.py`"][:changed]]
 
     @pytest.hookimpl(trylast=True)                                      # after -k
@@ -100,23 +110,34 @@ class Mine:
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo) -> Iterator[None]:
         report = (yield).get_result()
         if report.failed and not self.next:
-            self.next = f"{self.what_to_do(report.longreprtext)}, for {item.nodeid}"
+            what = self.what_to_do(report.longreprtext, call.excinfo.value)
+            self.next = f"{what}, for {item.nodeid}"
         if report.skipped or report.when == "call" and report.passed:
             self.passed[floor_of(item.path)] += 1
+            self.skipped += report.skipped
             self.trust.update(self.called)
 
-    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_make_collect_report(self, collector: pytest.Collector) -> Iterator[None]:
+        report = (yield).get_result()
         if report.failed and not self.next:
-            self.next = f"{self.what_to_do(str(report.longrepr))}, for {report.nodeid}"
+            what = self.what_to_do(str(report.longrepr), report.call.excinfo.value)
+            self.next = f"{what}, for {report.nodeid}"
 
-    def what_to_do(self, text: str) -> str:
-        """What a failure, as pytest shows it, asks the learner to do."""
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo) -> None:
+        hanging = self.raised_in(excinfo.value)
+        self.next = self.next or hanging and f"repair {hanging}, if it was that which took so long"
+
+    def what_to_do(self, text: str, error: BaseException) -> str:
+        """What a failure asks the learner to do; text is what pytest shows of it."""
         unwritten = re.search(rf"{YOUR_TURN}([\w.]*\w)", text)
         if unwritten and unwritten[1] in self.names("empty"):
             return f"write {unwritten[1]}"
         for name in self.names("missing"):
             if re.search(rf"'{name.split('.')[-1]}'", text):
                 return f"write {name} (`python lessons/rebuild.py {name}` puts it back, empty)"
+        if self.raised_in(error):
+            return f"repair {self.raised_in(error)}"
         suspects = self.called & set(self.places)
         if suspects:                    # on the highest floor, those that the fewest tests trust
             least = min(map(self.suspicion, suspects))
@@ -126,6 +147,17 @@ class Mine:
         if where:
             return f"repair {where[-1]}"
         return "look: what was called is ours, word for word"
+
+    def raised_in(self, error: BaseException | None) -> str | None:
+        """The innermost function of the learner's in which an error came up, or what led to it."""
+        while error is not None:
+            for frame, _ in reversed(list(walk_tb(error.__traceback__))):
+                code = frame.f_code
+                place = Path(code.co_filename).name, code.co_firstlineno, code.co_name
+                if place in self.places and Path(code.co_filename).parent == MINE:
+                    return self.places[place][1]
+            error = error.__cause__ or error.__context__
+        return None
 
     def suspicion(self, place: Place) -> tuple[int, int]:
         """The lower, the more likely is it that a function that was called is wrong."""
@@ -148,9 +180,11 @@ class Mine:
 
     def verdict(self) -> str:
         """What is to be done next, or that nothing is."""
-        done = f"{self.passed.total()} tests are green"
+        done = f"{self.passed.total() - self.skipped} tests are green"
         if self.next:
             return f"next: {self.next}"
+        if self.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+            return "no test of a floor was chosen; `python -m pytest --mine` runs all"
         if self.exitstatus != pytest.ExitCode.OK:
             return f"{done}; it ended before the rest"
         if self.left_out or any(test_files(floor) and not self.tests[floor]
@@ -160,8 +194,9 @@ class Mine:
             return f"{done}, though still empty: {', '.join(self.names('empty'))}"
         yours = len(self.names("yours"))
         if not yours:
-            return f"{done}, but all is ours: empty something (`python lessons/rebuild.py TARGET`)"
-        return f"finished: {done}; you wrote {yours} of the {len(self.entries)} functions"
+            return (f"finished: {done}, and all functions are like ours; empty others: `python "
+                    "lessons/rebuild.py TARGET`")
+        return f"finished: {done}, and {yours} of {len(self.entries)} functions are not like ours"
 
 
 def place_of(item: pytest.Item) -> int:

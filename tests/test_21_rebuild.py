@@ -71,8 +71,8 @@ EMPTY = 'raise NotImplementedError("your turn: {}")'
 def house(tmp_path) -> Path:
     """A project like this one, in a folder with a space in its name, whose package is small."""
     root = tmp_path / "a house"
-    for folder, names in (("lessons", ("audit", "bodies", "calls", "floors", "mutants", "rebuild",
-                                       "states")), ("tests", ("conftest",))):
+    for folder, names in (("lessons", ("audit", "bodies", "calls", "floors", "mutants", "patches",
+                                       "rebuild", "states")), ("tests", ("conftest",))):
         (root / folder).mkdir(parents=True)
         for name in names:
             shutil.copy(ROOT / folder / f"{name}.py", root / folder)
@@ -195,8 +195,18 @@ def test_what_the_learner_wrote_is_kept_and_said_so(house):
     mine(house).write_text(written)
     assert rebuild(house, "schedules")[:2] == [
         "schedules.linear: was empty already",
-        "schedules.twice: you wrote it, so it stays as it is"]
+        "schedules.twice: you wrote it, so it stays; to start afresh, delete it and empty it again"]
     assert mine(house).read_text() == written
+
+
+def test_comments_of_the_learner_are_kept_in_ours_and_in_what_is_empty(house):
+    rebuild(house, "linear")
+    noted = mine(house).read_text().replace("    raise", "    # first the start\n    raise")
+    noted = noted.replace("return number + number", "return number + number  # as I thought")
+    mine(house).write_text(noted)
+    said = rebuild(house, "schedules")
+    assert said[0] == "schedules.linear: was empty already" and "you wrote it" in said[1]
+    assert mine(house).read_text() == noted
 
 
 def test_ours_in_another_layout_is_still_ours(house):
@@ -206,36 +216,78 @@ def test_ours_in_another_layout_is_still_ours(house):
     assert rebuild(house, "twice")[0] == "schedules.twice: empty"
 
 
-def test_a_function_that_was_deleted_comes_back_empty_in_its_place(house):
-    rebuild(house, "metrics")
-    for module, name, text in (("schedules", "twice", SCHEDULES),
-                               ("metrics", "Score.value", emptied(METRICS, {"Score.__init__"}))):
-        start = text.index("    @property" if module == "metrics" else "def twice")
-        mine(house, module).write_text(text[:start].rstrip() + "\n")
-        assert rebuild(house, name)[0] == f"{module}.{name}: was missing, is back, empty"
-        assert mine(house, module).read_text() == emptied(text, {name})
+@pytest.mark.parametrize("module, name, source", [
+    ("schedules", "linear", SCHEDULES), ("schedules", "twice", SCHEDULES),
+    ("metrics", "Score.__init__", METRICS), ("metrics", "Score.value", METRICS)])
+def test_a_function_that_was_deleted_comes_back_empty_in_its_place(house, module, name, source):
+    rebuild(house, module)
+    blank = emptied(source, functions(source))
+    function = functions(blank)[name]
+    start = min(node.lineno for node in (function, *function.decorator_list)) - 1
+    lines = blank.splitlines(keepends=True)
+    gap = 1 if "." in name else 2
+    before, after = lines[:start], lines[function.end_lineno:]
+    if name in ("linear", "Score.__init__"):                  # one gap goes with it, above or below
+        after = after[gap:]
+    else:
+        before = before[:-gap]
+    mine(house, module).write_text("".join(before + after))
+    assert rebuild(house, name)[0] == f"{module}.{name}: was missing, is back, empty"
+    assert mine(house, module).read_text() == blank
 
 
-def test_ours_may_change_under_the_copy(house):
+def test_a_class_that_was_deleted_comes_back(house):
+    rebuild(house, "Score.value")
+    mine(house, "metrics").write_text('"""Fractions. Source: Euclid."""\n')
+    rebuild(house, "Score.value")
+    assert mine(house, "metrics").read_text() == emptied(METRICS, {"Score.value"})
+
+
+def pulled(house: Path) -> None:
+    """Change ours under a copy in which Score.value was written, and linear is empty."""
     rebuild(house, "linear", "Score")
     written = mine(house, "metrics").read_text().replace(EMPTY.format("Score.value"), "return 7")
     mine(house, "metrics").write_text(written)
     ours = SCHEDULES.replace("From start to end.", "From start to the end.").replace(
-        "number + number", "2 * number")
-    (house / "minifast" / "schedules.py").write_text(ours)
+        "number + number", "2 * number").replace('"""Numbers."""', '"""Numbers."""\n\nTWO = 2')
+    (house / "minifast" / "schedules.py").write_text(ours + "\n\ndef thrice(number): return 3\n")
     (house / "minifast" / "metrics.py").write_text(METRICS.replace("The fraction", "The share"))
     (house / "minifast" / "draw.py").write_text('"""More."""\n')
-    said = " ".join(rebuild(house))
-    assert "ours has changed since you copied it: Score.value, linear, twice" in said
-    said = rebuild(house, "linear", "twice", "Score.value")
-    assert said[:4] == [
-        "draw.py: ours has changed and you had not touched it, so it was copied anew",
-        "metrics.Score.value: you wrote it, so it stays as it is; ours has changed since",
-        "schedules.linear: empty, with the new text of ours",
-        "schedules.twice: empty, with the new text of ours"]
-    assert mine(house).read_text() == emptied(ours, {"linear", "twice"})
-    assert mine(house, "metrics").read_text() == written
+
+
+def test_after_a_pull_the_copy_is_new_where_nothing_was_written_and_the_rest_is_named(house):
+    pulled(house)
+    for _ in range(2):
+        said = " ".join(" ".join(rebuild(house)).split())
+        assert "or docstring now: Score.value, linear `python" in said
+        assert "outside of functions (imports, constants, classes)" in said
+        assert "from minifast/ yourself: schedules" in said
+    text = mine(house).read_text()
+    assert EMPTY.format("linear") in text and "return 2 * number" in text and "thrice" in text
+    assert "From start to end." in text and "TWO" not in text
     assert mine(house, "draw").read_text() == '"""More."""\n'
+
+
+def test_after_a_pull_what_is_renewed_is_said_once(house):
+    pulled(house)
+    said = " ".join(rebuild(house, "twice"))
+    assert "the new text: draw.py, schedules.twice, schedules.thrice" in said
+    assert "new text" not in " ".join(rebuild(house, "twice"))
+
+
+def test_after_a_pull_an_empty_function_takes_the_new_text_and_a_written_one_stays(house):
+    pulled(house)
+    said = " ".join(rebuild(house, "linear", "Score.value"))
+    assert "metrics.Score.value: you wrote it" in said
+    assert "schedules.linear: empty, with the new text of ours" in said
+    assert "From start to the end." in mine(house).read_text()
+    assert "return 7" in mine(house, "metrics").read_text()
+
+
+def test_after_a_pull_what_ours_has_no_more_is_named(house):
+    rebuild(house, "linear")
+    (house / "minifast" / "schedules.py").write_text(SCHEDULES[:SCHEDULES.index("def twice")])
+    assert "                gone from ours: twice" in rebuild(house)
 
 
 def test_line_endings_of_windows_stay(house):
@@ -256,11 +308,10 @@ def test_a_syntax_error_is_named_with_its_line(house):
 
 
 def test_without_a_target_the_floors_are_listed_with_what_is_to_do(house):
-    assert "02 schedules    2 functions in schedules" in rebuild(house)
+    assert "02 schedules    schedules" in rebuild(house) and not (house / "mine").exists()
     rebuild(house, "twice", "Score.value")
     said = rebuild(house)
-    assert said[said.index("02 schedules    2 functions in schedules") + 1].strip() == (
-        "to write: twice")
+    assert said[said.index("02 schedules    schedules") + 1].strip() == "to write: twice"
 
 
 # -- pytest --mine -------------------------------------------------------------------------------
@@ -291,6 +342,21 @@ def test_of_two_that_were_called_the_one_that_passed_no_test_is_to_be_repaired(h
     assert "next: repair twice, for" in grade(house)[-2]
 
 
+@pytest.mark.parametrize("body", ["return 1 / 0", "raise ValueError('no')"])
+def test_where_an_error_came_up_is_to_be_repaired(house, body):
+    rebuild(house, "metrics")
+    text = METRICS.replace('raise ValueError("out of nothing")', body).replace(
+        "self.hits, self.out_of = hits, out_of", "self.hits = hits; self.out_of = out_of")
+    mine(house, "metrics").write_text(text)
+    assert "next: repair Score.value, for" in grade(house)[-2]
+
+
+def test_a_stop_by_ctrl_c_tells_where_it_was(house):
+    rebuild(house, "twice")
+    mine(house).write_text(SCHEDULES.replace("return number + number", "raise KeyboardInterrupt"))
+    assert grade(house)[-2:] == ["next: repair twice, if it was that which took so long", "2"]
+
+
 def test_a_mistake_outside_of_functions_is_named_with_its_line(house):
     rebuild(house, "twice")
     mine(house).write_text(mine(house).read_text().replace('"""Numbers."""', "import maths"))
@@ -310,14 +376,14 @@ def test_all_green_is_said_with_how_much_of_it_is_the_learners(house):
     rebuild(house, "twice")
     mine(house).write_text(SCHEDULES.replace("number + number", "number * 2"))
     said = grade(house)
-    assert said[-2:] == ["finished: 4 tests are green; you wrote 1 of the 4 functions", "0"]
+    assert said[-2:] == ["finished: 4 tests are green, and 1 of 4 functions are not like ours", "0"]
     assert "02 schedules    ########## 2/2" in said
 
 
 def test_a_copy_of_ours_alone_is_not_praised(house):
     rebuild(house, "twice")
     mine(house).write_text(SCHEDULES)
-    assert "4 tests are green, but all is ours" in grade(house)[-2]
+    assert "4 tests are green, and all functions are like ours" in grade(house)[-2]
 
 
 def test_ours_is_never_graded_as_theirs(house):
@@ -328,6 +394,17 @@ def test_ours_is_never_graded_as_theirs(house):
         assert "next: write twice" in said
     said = run(house, "-c", "import minifast.schedules, pytest; pytest.main(['--mine'])")
     assert "is not yours" in said and "passed" not in said
+    mine(house).unlink()
+    said = " ".join(grade(house))
+    assert f"bring back {mine(house)}" in said and "passed" not in said
+
+
+def test_pytest_says_which_package_it_tests(house):
+    rebuild(house, "linear")
+    mine(house).write_text(SCHEDULES)
+    said = run(house, "-m", "pytest", "-p", "no:cacheprovider")
+    assert f"minifast: {house / 'minifast'}" in said and "next" not in said
+    assert f"minifast: {house / 'mine' / 'minifast'}" in " ".join(grade(house))
 
 
 def test_a_function_that_was_deleted_is_to_be_written(house):
@@ -347,6 +424,7 @@ def test_options_of_pytest_work_as_elsewhere(house):
     assert "next: write linear" in grade(house, "test_02_schedules.py", folder="tests")[-2]
     assert " ".join(grade(house, "--maxfail=3")).count("FAILED") == 3
     assert "next:" not in " ".join(grade(house, "--collect-only"))
+    assert "no test of a floor was chosen" in grade(house, "-k", "nothing_like_it")[-2]
     assert "5 failed" not in " ".join(grade(house)) and "4 failed" in " ".join(
         grade(house, "--maxfail=0"))
 
@@ -366,6 +444,7 @@ def test_an_edit_within_the_same_second_counts(house):
 def test_a_hint_has_the_docstring_the_tests_that_need_it_and_the_source(house):
     said = "\n".join(rebuild(house, "--hint", "Score.value"))
     assert '"""The fraction."""' in said and "return" not in said
+    assert '"""Hits out of some."""' in said and "mine/minifast/metrics.py" in said
     assert "    tests/test_01_metrics.py::test_value\n" in said
     assert "    tests/test_01_metrics.py::test_nothing_is_refused\n" in said
     assert "Source: Euclid." in said and "test_02" not in said
