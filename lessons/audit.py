@@ -8,6 +8,7 @@ takes minutes. Forks need Linux, macOS or WSL.
 import ast
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 import gc
 from itertools import islice
 import json
@@ -23,10 +24,10 @@ from typing import NamedTuple
 
 import pytest
 
-from bodies import Function, emptied, first_line, functions, read
+from bodies import Function, changed, emptied, first_line, functions, read
 from calls import Place, calls_of
 from floors import FLOORS, OURS, ROOT, floor_of, test_files, title
-from mutants import changed, mutants
+from mutants import mutants
 
 HANGS = 10              # times the usual time of a floor's tests: what takes longer counts as dead
 SURVIVED, DEAD, BROKEN = range(3)                       # how a process with a wrong body ends
@@ -69,9 +70,12 @@ def audit(jobs: list[Job]) -> list[Job]:
             start = perf_counter()
             own = [item for item in items if floor_of(item.path) == floor]
             todo = [job for job in jobs if FLOORS[job.module] == floor]
-            left = survivors_among(todo, own, live)
+            codes = attempts(todo, own, live)
+            left = [job for job in todo if codes[job] == SURVIVED]
+            hung = sum(code == -signal.SIGALRM for code in codes.values())
             print(f"{title(floor):16}{len(todo) - len(left)} of {len(todo)} noticed by {len(own)} "
-                  f"tests, {perf_counter() - start:.0f} s", flush=True)
+                  f"tests" + f" ({hung} by hanging)" * bool(hung) +
+                  f", {perf_counter() - start:.0f} s", flush=True)
             survivors += left
         return survivors
 
@@ -111,34 +115,36 @@ def with_tests(floors: Iterable[int], task: Callable) -> object:
                 if early:                       # or nobody could write them in the order of floors
                     raise ValueError(f"test files call functions at their import: {sorted(early)}")
                 self.result = task(session.items)
-            except Exception as error:          # which pytest would turn into a page of its own
+            except (Exception, KeyboardInterrupt) as error:     # pytest would report it its way
                 self.error = error
             return True
 
     plugin = Instead()
     os.environ["OMP_NUM_THREADS"] = "1"               # a process with threads cannot well be forked
+    os.environ.pop("PYTEST_ADDOPTS", None)            # which might leave tests out
     sys.path.insert(0, str(ROOT))
     files = [str(file) for floor in sorted(floors) for file in test_files(floor)]
     pytest.main(["-p", "no:terminal", "-p", "no:cacheprovider", "--capture=no",
                  f"--rootdir={ROOT}", *files], [plugin])
-    if plugin.error:
-        raise plugin.error
+    if plugin.error or plugin.result is None:
+        raise plugin.error or ValueError("pytest cannot begin; `python -m pytest` says why")
     return plugin.result
 
 
-def survivors_among(jobs: list[Job], items: list[pytest.Item],
-                    live: dict[Place, FunctionType]) -> list[Job]:
-    """The wrong bodies with which all tests of a floor pass."""
+def attempts(jobs: list[Job], items: list[pytest.Item],
+             live: dict[Place, FunctionType]) -> dict[Job, int]:
+    """How the tests of a floor end with each wrong body: SURVIVED, DEAD, or below 0 by a signal."""
     seconds, callers = watched(items)
 
     def attempt(job: Job) -> int:
+        if job.place not in live:                           # no test of the floor imports it
+            return SURVIVED
         put(job, live[job.place])
         first = sorted(callers[job.place], key=seconds.__getitem__)
         rest = set(range(len(items))) - set(first)
         return DEAD if any(map(fails, (items[number] for number in (*first, *rest)))) else SURVIVED
 
-    return [job for job, status in in_processes(attempt, jobs, HANGS * max(0.2, sum(seconds)))
-            if status == SURVIVED]
+    return dict(in_processes(attempt, jobs, HANGS * max(0.2, sum(seconds))))
 
 
 def fails(item: pytest.Item) -> bool:
@@ -180,7 +186,7 @@ def in_processes(task: Callable[[object], int], jobs: Iterable, seconds: float =
     """Each job with what task(job) returns in a forked process, as many at once as there are cores.
 
     Such a process prints nothing and has a folder of its own for temporary files. What takes more
-    than some seconds (0: any time) is ended, and counts as DEAD.
+    than some seconds (0: any time) is ended: then it is -SIGALRM, as for other ends by a signal.
     """
     waiting, running = iter(jobs), {}
     with tempfile.TemporaryDirectory() as folder:
@@ -194,11 +200,13 @@ def in_processes(task: Callable[[object], int], jobs: Iterable, seconds: float =
                 code = os.waitstatus_to_exitcode(status)
                 job = running.pop(process)
                 if code == BROKEN:
-                    raise RuntimeError(f"the audit itself failed at {job}; see above")
-                yield job, DEAD if code else SURVIVED
+                    raise ValueError(f"the audit itself failed at {job}; see above")
+                yield job, code
         finally:
             for process in running:
-                os.kill(process, signal.SIGKILL)
+                with suppress(ProcessLookupError):                # it may have ended by itself
+                    os.kill(process, signal.SIGKILL)
+                    os.waitpid(process, 0)
 
 
 def fork(task: Callable[[object], int], job: object, folder: str, seconds: float) -> int:

@@ -5,13 +5,15 @@ with "your turn: <name>". Everything around it stays as it was, character for ch
 """
 
 import ast
-from collections.abc import Container
+from collections.abc import Collection, Container, Iterable
 from io import StringIO
+from itertools import count
 from pathlib import Path
 from tokenize import COMMENT, generate_tokens
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 YOUR_TURN = "your turn: "
+MARK = "\ufeff"                                  # the byte order mark with which some files begin
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -31,8 +33,8 @@ def read(path: Path) -> str:
 
 
 def parse(text: str) -> ast.Module:
-    """The syntax tree of a source text. Some editors begin files with a mark, which is no code."""
-    return ast.parse(text.removeprefix("\ufeff"))
+    """The syntax tree of a source text."""
+    return ast.parse(text.removeprefix(MARK))
 
 
 def functions(text: str) -> dict[str, Function]:
@@ -43,22 +45,29 @@ def functions(text: str) -> dict[str, Function]:
     """
     found = {}
 
-    def look(nodes: list[ast.AST], prefix: str) -> None:
+    def look(nodes: Iterable[ast.AST], prefix: str) -> None:
         for node in nodes:
             if isinstance(node, FUNCTIONS):
-                roles = [mark.attr for mark in node.decorator_list
-                         if getattr(mark, "attr", None) in ("setter", "deleter")]
-                name, times = ".".join([prefix + node.name, *roles]), 1
-                while name + f".{times}" * (times > 1) in found:
-                    times += 1
-                found[name + f".{times}" * (times > 1)] = node
+                name = again = prefix + label(node)
+                for times in count(2):
+                    if again not in found:
+                        break
+                    again = f"{name}.{times}"
+                found[again] = node
             elif isinstance(node, ast.ClassDef):
                 look(node.body, f"{prefix}{node.name}.")
-            elif isinstance(node, (ast.If, ast.Try)):
-                look(list(ast.iter_child_nodes(node)), prefix)
+            else:
+                look(ast.iter_child_nodes(node), prefix)
 
     look(parse(text).body, "")
     return found
+
+
+def label(node: Function | ast.ClassDef) -> str:
+    """The name of a function or class; of what sets or deletes a property, that too."""
+    roles = [mark.attr for mark in node.decorator_list
+             if getattr(mark, "attr", None) in ("setter", "deleter")]
+    return ".".join([node.name, *roles])
 
 
 def body_of(function: Function) -> list[ast.stmt]:
@@ -72,70 +81,93 @@ def is_empty(function: Function) -> bool:
     return len(body) == 1 and isinstance(body[0], ast.Raise) and YOUR_TURN in ast.dump(body[0])
 
 
-def same(one: Function | None, other: Function | None) -> bool:
+def same(one: ast.AST | None, other: ast.AST | None) -> bool:
     """Whether two functions are one syntax tree: layout and comments do not count."""
     return one is not None and other is not None and ast.dump(one) == ast.dump(other)
 
 
-def exercise(function: Function | None) -> str | None:
+def exercise(function: Function) -> Function:
     """What a learner is given of a function: its syntax tree up to the docstring."""
-    if function is None:
-        return None
-    kept = {name: value for name, value in ast.iter_fields(function)}
-    kept["body"] = function.body[:len(function.body) - len(body_of(function))]
-    return ast.dump(type(function)(**kept))
+    return changed(function, body=function.body[:len(function.body) - len(body_of(function))])
 
 
-def emptied(text: str, names: Container[str]) -> str:
-    """A source text in which the named functions wait for a body, and all else stays as it was."""
-    lines = lines_of(text)
-    for name, function in reversed(functions(text).items()):      # so that line numbers still hold
-        if name in names and body_of(function):
-            empty(lines, name, function)
-    return "".join(lines)
-
-
-def empty(lines: list[str], name: str, function: Function) -> None:
-    """Put `raise NotImplementedError(...)` into the lines of a source, where the body was.
-
-    From what comes after the signature (and its comment) or the docstring, to the last line of the
-    body and of the comments below that are indented like it.
-    """
-    body = body_of(function)
-    first = first_line(body[0])
-    before = cut(lines[first - 1], body[0].col_offset)
-    if not before.strip():                                   # the body begins on a line of its own
-        indent, first = before, first - 1
-        while is_passive(lines[first - 1]):
-            first -= 1
-        if len(body) < len(function.body):                   # a docstring, perhaps with a comment
-            docstring = function.body[0]
-            before = cut(lines[first - 1], docstring.end_col_offset)
-        else:
-            before = lines[first - 1].rstrip("\r\n")
-        before += ending(lines[first - 1]) + indent
-    last = last_line(lines, function)
-    lines[first - 1:last] = [f'{before}raise NotImplementedError("{YOUR_TURN}{name}")'
-                             + ending(lines[last - 1])]
+def changed(node: ast.AST, **fields: object) -> ast.AST:
+    """The same node of a syntax tree, but for some fields."""
+    return type(node)(**{**dict(ast.iter_fields(node)), **fields})
 
 
 def comments(text: str) -> dict[str, set[str]]:
     """The comments in each function of a source text, by its name."""
     lines, at = lines_of(text), {}
-    for token in generate_tokens(StringIO(text.removeprefix("\ufeff")).readline):
+    for token in generate_tokens(StringIO(text.removeprefix(MARK)).readline):
         if token.type == COMMENT:
             at[token.start[0]] = token.string
     return {name: {at[line] for line in range(first_line(function), last_line(lines, function) + 1)
                    if line in at} for name, function in functions(text).items()}
 
 
+def emptied(text: str, names: Container[str]) -> str:
+    """A source text in which the named functions wait for a body, and all else stays as it was.
+
+    Raises ValueError, naming a function, where its layout is too odd for that.
+    """
+    lines = lines_of(text.removeprefix(MARK))
+    chosen = {name: function for name, function in functions(text).items()
+              if name in names and body_of(function) and not is_empty(function)}
+    for name, function in reversed(chosen.items()):               # so that line numbers still hold
+        empty(lines, name, function)
+    after = MARK * text.startswith(MARK) + "".join(lines)
+    check_edit(text, after, chosen)
+    return after
+
+
+def empty(lines: list[str], name: str, function: Function) -> None:
+    """Put `raise NotImplementedError(...)` into the lines of a source, where the body was."""
+    first, last = body_lines(lines, function)
+    statement = body_of(function)[0]
+    before = cut(lines[first_line(statement) - 1], statement.col_offset)
+    if not before.strip():                                   # the body begins on a line of its own
+        above, indent, first = lines[first - 2], before, first - 1
+        if len(body_of(function)) < len(function.body):      # a docstring, perhaps with a comment
+            above = cut(above, function.body[0].end_col_offset) + ending(above)
+        before = above.rstrip("\r\n") + ending(above) + indent
+    lines[first - 1:last] = [f'{before}raise NotImplementedError("{YOUR_TURN}{name}")'
+                             + ending(lines[last - 1])]
+
+
+def body_lines(lines: list[str], function: Function) -> tuple[int, int]:
+    """The numbers of the first and last line of a body, with the comments above and below in it."""
+    body = body_of(function)
+    first = first_line(body[0])
+    if not cut(lines[first - 1], body[0].col_offset).strip():
+        if len(body) < len(function.body):
+            first = function.body[0].end_lineno + 1
+        while is_passive(lines[first - 2]) and len(body) == len(function.body):
+            first -= 1
+    return first, last_line(lines, function)
+
+
+def check_edit(before: str, after: str, names: Collection[str]) -> None:
+    """Raise ValueError where an edit of the named functions broke the source text, or others."""
+    try:
+        old, new = functions(before), functions(after)
+        sound = set(names) <= set(new) and all(same(old.get(name), new.get(name))
+                                               for name in {*old, *new} - set(names))
+    except SyntaxError:
+        sound = False
+    if not sound:
+        raise ValueError(f"the layout around {', '.join(names)} is too odd to be edited; do it by "
+                         "hand")
+
+
 def last_line(lines: list[str], function: Function) -> int:
     """The number of a function's last line, comments below that are indented like it included."""
     last = function.end_lineno
     for number, line in enumerate(lines[last:], last + 1):
-        if not is_passive(line):
+        inside = len(line) - len(line.lstrip()) > function.col_offset
+        if not is_passive(line) or line.strip() and not inside:
             break
-        if line.strip() and len(line) - len(line.lstrip()) > function.col_offset:
+        if line.strip():
             last = number
     return last
 
@@ -162,9 +194,3 @@ def cut(line: str, column: int) -> str:
 def is_passive(line: str) -> bool:
     """Whether a line between two statements is blank, or a comment."""
     return not line.strip() or line.lstrip().startswith("#")
-
-
-def source_of(text: str, name: str) -> str:
-    """The text of one function, from its first decorator on, with the line ends of its file."""
-    function = functions(text)[name]
-    return "".join(lines_of(text)[first_line(function) - 1:function.end_lineno])

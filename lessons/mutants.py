@@ -5,16 +5,16 @@ Each mutant of a function has one change in its body:
     number      n becomes n + 1, from 100 on 2 n; True becomes False
     text        "mean" becomes "meanx", unless it has a space in it: that is for readers
     comparison  < becomes <= and >=, == becomes !=, `is` becomes `is not`, `in` becomes `not in`,
-                and the other way round
+                and the other way round; in a < b < c each by itself
     sign        + becomes -, * becomes /, // becomes *, and the other way round; % becomes *,
                 ** becomes *, & becomes |; -x and ~x become x
     logic       `and` becomes `or` and the other way round; `not x` becomes x
-    line        a line is dropped: a call, an assignment, a return, a raise
+    line        a line is dropped: a call, an assignment, return, raise, del, break, continue
     arguments   the first two arguments of a call are swapped (max and min do not mind), and the
                 sides of @
 
-Left as they are: messages (what is raised; an f-string outside of its braces; what a function of
-`check` is given), annotations and docstrings.
+Left as they are: messages (what is raised; an f-string outside of its braces; the names that a
+function of `check` is given), annotations and docstrings.
 """
 
 import ast
@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from typing import NamedTuple
 
-from bodies import Function, body_of
+from bodies import Function, body_of, changed
 
 SIGNS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult,
          ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult, ast.Pow: ast.Mult, ast.BitAnd: ast.BitOr,
@@ -75,14 +75,9 @@ def spots_below(node: ast.AST) -> Iterator[ast.stmt | ast.expr]:
 def is_message(parent: ast.AST, field: str, node: ast.AST) -> bool:
     """Whether a node is for readers: words, or an annotation."""
     is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
-    return (isinstance(parent, ast.Raise) or is_check(parent) or field in ("annotation", "returns")
-            or isinstance(parent, (ast.JoinedStr, ast.Expr)) and is_text)
-
-
-def is_check(node: ast.AST) -> bool:
-    """Whether a node is a call of minifast.check, whose arguments are for a message."""
-    return (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-            and getattr(node.func.value, "id", None) == "check")
+    checks = isinstance(parent, ast.Call) and ast.unparse(parent.func).startswith("check.")
+    return (isinstance(parent, ast.Raise) or field in ("annotation", "returns")
+            or is_text and (checks or isinstance(parent, (ast.JoinedStr, ast.Expr))))
 
 
 def wrong_versions(node: ast.AST) -> Iterator[ast.AST]:
@@ -90,8 +85,9 @@ def wrong_versions(node: ast.AST) -> Iterator[ast.AST]:
     if isinstance(node, ast.Constant):
         yield from map(ast.Constant, wrong_constants(node.value))
     elif isinstance(node, ast.Compare):
-        for other in COMPARISONS[type(node.ops[0])]:
-            yield ast.Compare(node.left, [other(), *node.ops[1:]], node.comparators)
+        for number, op in enumerate(node.ops):
+            for other in COMPARISONS[type(op)]:
+                yield changed(node, ops=[*node.ops[:number], other(), *node.ops[number + 1:]])
     elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
         yield ast.BinOp(node.right, node.op, node.left)
     elif isinstance(node, (ast.BinOp, ast.AugAssign)) and type(node.op) in SIGNS:
@@ -100,7 +96,7 @@ def wrong_versions(node: ast.AST) -> Iterator[ast.AST]:
         yield node.operand
     elif isinstance(node, ast.BoolOp):
         yield changed(node, op=ast.Or() if isinstance(node.op, ast.And) else ast.And())
-    elif (isinstance(node, ast.Call) and len(node.args) > 1 and not is_check(node)
+    elif (isinstance(node, ast.Call) and len(node.args) > 1
           and getattr(node.func, "id", None) not in ("max", "min")):
         yield changed(node, args=[node.args[1], node.args[0], *node.args[2:]])
     if isinstance(node, LINES) and not is_text_line(node):
@@ -119,10 +115,6 @@ def wrong_constants(value: object) -> Iterator[object]:
 def is_text_line(node: ast.AST) -> bool:
     """Whether a line is a docstring, of a function or class inside of the function."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-
-
-def changed(node: ast.AST, **fields: object) -> ast.AST:
-    return type(node)(**{**dict(ast.iter_fields(node)), **fields})
 
 
 def replace(tree: ast.AST, old: ast.AST, new: ast.AST) -> None:

@@ -2,58 +2,68 @@
 
 import ast
 
-from bodies import Function, ending, first_line, functions, lines_of, parse
+from bodies import (FUNCTIONS, Function, check_edit, ending, first_line, functions, label, lines_of,
+                    parse)
 
-
-def source_of(text: str, node: Function | ast.ClassDef) -> str:
-    """The text of a function or class, from its first decorator on."""
-    return "".join(lines_of(text)[first_line(node) - 1:node.end_lineno])
+Named = Function | ast.ClassDef
 
 
 def with_function(text: str, ours: str, name: str) -> str:
     """A source text with a function as it is in ours: in place of its own, or put back.
 
-    What was missing goes behind the function that it follows in ours; before the one that follows
-    it; or to the end of its class, which is put back whole where that is missing too.
-    Raises ValueError where that class is inside of another, which is there.
+    What was missing goes behind the function or class that it follows in ours, or before the one
+    that follows it. Where its class is missing, that is put back whole.
+    Raises ValueError where the layout of the text is too odd for that.
     """
-    theirs, functions_of_ours = functions(text), functions(ours)
-    home = home_of(name, functions_of_ours[name])
+    theirs, wanted, edited = functions(text), functions(ours)[name], {name}
+    home = home_of(name, wanted)
     if name in theirs:
         start, end = first_line(theirs[name]) - 1, theirs[name].end_lineno
-        return spliced(text, start, end, source_of(ours, functions_of_ours[name]), "", "")
-    if home and class_in(text, home) is None:
-        whole = class_in(ours, home.partition(".")[0])
-        if class_in(text, whole.name):
-            raise ValueError(f"class {home} is missing; copy it from ours")
-        return spliced(text, None, None, source_of(ours, whole), "\n\n", "")
-    gap, new = "\n" if home else "\n\n", source_of(ours, functions_of_ours[name])
-    order = [other for other, function in functions_of_ours.items()
-             if home_of(other, function) == home]
-    for other in reversed(order[:order.index(name)]):
-        if other in theirs:
-            return spliced(text, theirs[other].end_lineno, None, new, gap, "")
-    for other in order[order.index(name) + 1:]:
-        if other in theirs:
-            return spliced(text, first_line(theirs[other]) - 1, None, new, "", gap)
-    end = class_in(text, home).body[-1].end_lineno if home else None
-    return spliced(text, end, None, new, gap, "")
+        after = spliced(text, start, end, source_of(ours, wanted))
+    elif home and class_in(text, home) is None:
+        while "." in home and class_in(text, home.rpartition(".")[0]) is None:
+            home = home.rpartition(".")[0]
+        edited = {other for other in functions(ours) if other.startswith(f"{home}.")}
+        after = put_back(text, ours, home.rpartition(".")[0], class_in(ours, home))
+    else:
+        after = put_back(text, ours, home, wanted)
+    check_edit(text, after, edited)
+    return after
 
 
-def spliced(text: str, start: int | None, end: int | None, new: str, before: str,
-            after: str) -> str:
-    """A text whose lines from start to end (None: start) give way to new ones, with gaps around.
+def put_back(text: str, ours: str, home: str, wanted: Named) -> str:
+    """A source text with a function or class of ours in its place, at the top or in a class."""
+    gap, new = "\n" if home else "\n\n", source_of(ours, wanted)
+    there = {label(node): node for node in named_in(text, home)}
+    order = [label(node) for node in named_in(ours, home)]
+    number = order.index(label(wanted))
+    for other in reversed(order[:number]):
+        if other in there:
+            end = there[other].end_lineno
+            return spliced(text, end, end, gap + new)
+    for other in order[number + 1:]:
+        if other in there:
+            start = first_line(there[other]) - 1
+            return spliced(text, start, start, new + gap)
+    inside = class_in(text, home)
+    end = inside.end_lineno if inside else len(lines_of(text))
+    return spliced(text, end, end, gap + new)
 
-    start counts from 0, None is the end of the text. The new lines get its line endings.
-    """
+
+def spliced(text: str, start: int, end: int, new: str) -> str:
+    """A text in which lines start to end (counted from 0, end excluded) gave way to new ones."""
     lines = lines_of(text)
-    start = len(lines) if start is None else start
-    end = start if end is None else end
+    newline = ending(lines[0]) if lines else "\n"
     if start and not ending(lines[start - 1]):               # the file ended without a new line
-        lines[start - 1] += "\n"
-    new = new if ending(lines_of(new)[-1]) else new + "\n"
-    new = "".join(line.rstrip("\r\n") + ending(lines[0]) for line in lines_of(before + new + after))
-    return "".join([*lines[:start], new, *lines[end:]])
+        lines[start - 1] += newline
+    return "".join([*lines[:start], *(line.rstrip("\r\n") + newline for line in lines_of(new)),
+                    *lines[end:]])
+
+
+def named_in(text: str, home: str) -> list[Named]:
+    """The functions and classes of a class, or of the whole text (home "")."""
+    node = class_in(text, home) if home else parse(text)
+    return [child for child in node.body if isinstance(child, (*FUNCTIONS, ast.ClassDef))]
 
 
 def class_in(text: str, name: str) -> ast.ClassDef | None:
@@ -63,10 +73,15 @@ def class_in(text: str, name: str) -> ast.ClassDef | None:
         node = next((child for child in node.body if isinstance(child, ast.ClassDef)
                      and child.name == part), None)
         if node is None:
-            return None
+            break
     return node
 
 
 def home_of(name: str, function: Function) -> str:
     """The class that a function is in, by its name: "" for none, "A" for `A.p.setter`."""
     return f".{name}".rpartition(f".{function.name}")[0][1:]
+
+
+def source_of(text: str, node: Named) -> str:
+    """The text of a function or class, from its first decorator on."""
+    return "".join(lines_of(text)[first_line(node) - 1:node.end_lineno])

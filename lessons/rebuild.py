@@ -14,19 +14,15 @@ What you wrote is never overwritten. To start a function afresh, delete it and e
 """
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
-import ast
-from collections import Counter
 from difflib import get_close_matches
-from itertools import zip_longest
 from pathlib import Path
-import re
-from shutil import get_terminal_size
 import sys
-from textwrap import dedent, fill
+from textwrap import fill
 
-from bodies import body_of, emptied, first_line, functions, lines_of, parse, read
-from floors import FLOORS, MINE, ORDER, OURS, ROOT, TOP, title
-from patches import class_in, home_of, source_of, with_function
+from bodies import emptied, functions, read
+from floors import FLOORS, MINE, ORDER, ORIGINAL, OURS, TOP, title
+from hints import answer, hint
+from patches import with_function
 from states import Entry, changed_outside, entries, refresh_copy, write
 
 Name = tuple[str, str]                                  # module and function: ("metrics", "fbeta")
@@ -50,11 +46,11 @@ def main() -> None:
     try:
         if asked.hint or asked.answer:
             names = chosen(asked.hint or asked.answer, modules_first=False)
-            print(hint(names) if asked.hint else "\n\n".join(map(answer, names)))
+            print(hint(names) if asked.hint else "\n\n".join(answer(*name) for name in names))
         elif asked.audit:
             names = [name for target in asked.targets for name in chosen(target)]
             numbered = [name for name in everything() if FLOORS[name[0]] > 0]
-            sys.exit(audit(names or numbered, asked.mutate))
+            sys.exit(show_survivors(names or numbered, asked.mutate))
         elif asked.targets:
             rebuild(asked.targets)
         else:
@@ -123,6 +119,8 @@ def empty_in(path: Path, ours: str, wanted: list[Entry]) -> None:
         renewed = entry.state == "empty" and entry.outdated and not entry.noted
         if renewed or entry.state == "missing":
             text = with_function(text, blank, entry.name)
+            original = ORIGINAL / path.name                 # where the next pull starts from
+            write(original, with_function(read(original), ours, entry.name).encode())
     text = emptied(text, {entry.name for entry in wanted if entry.state == "ours"})
     if text != before:
         write(path, text.encode())
@@ -147,88 +145,39 @@ def show_floors() -> None:
     for floor in range(TOP + 1):
         modules = [module for module in ORDER if FLOORS[module] == floor]
         print(f"{title(floor):16}{', '.join(modules)}")
-        if not MINE.exists():
-            continue
-        try:
-            found = [entry for module in modules for entry in entries(module)]
-            outside += [module for module in modules if changed_outside(module)]
-        except ValueError as error:
-            found = print(f"{'':16}repair {error}") or []
-        for state, heading in HEADINGS.items():
-            names = [entry.name for entry in found if entry.state == state]
-            if names:
-                print(fill(f"{heading}: {', '.join(names)}", 100, initial_indent=" " * 16,
-                           subsequent_indent=" " * 18))
-        outdated += [entry.name for entry in found if entry.outdated]
+        for module in modules if MINE.exists() else []:
+            try:
+                found = entries(module)
+                outside += [module] * changed_outside(module)
+            except ValueError as error:
+                print(f"{'':16}repair {error}")
+                continue
+            outdated += [entry.name for entry in found if entry.outdated]
+            show_module(module, found)
     if not MINE.exists():
         print("\nmine/minifast is not there yet; `python lessons/rebuild.py schedules` makes it,\n"
               "and empties a module")
     if outdated:
-        print(fill(f"\nours has another signature or docstring now: {', '.join(outdated)}", 100))
+        print("\n" + fill("ours has another signature or docstring now: "
+                          + ", ".join(outdated), 100))
         print("`python lessons/rebuild.py NAME` takes the new text where you wrote nothing; --hint "
               "NAME and\n--answer NAME show it")
     if outside:
-        print(fill("\nours has changed outside of functions (imports, constants, classes), which "
-                   f"you have to copy from minifast/ yourself: {', '.join(outside)}", 100))
+        print("\n" + fill("ours has changed outside of functions (imports, constants, classes), "
+                          f"which you have to copy yourself: in {', '.join(outside)}", 100))
 
 
-def hint(names: list[Name]) -> str:
-    """What functions are to do: signature and docstring, the tests that need them, the source."""
-    from audit import tests_that_call                          # the only part that imports pytest
-
-    tests, parts = tests_that_call(names), []
-    for module, name in names:
-        text = read(OURS / f"{module}.py")
-        cases = Counter(test.partition("[")[0] for test in tests[module, name])
-        needs = [f"    {test}" + f"  ({times} cases)" * (times > 1)
-                 for test, times in cases.items()]
-        sources = [" ".join(source.split()) for docstring in docstrings(text, name)
-                   for source in re.findall(r"Source: (.*?)(?:\n\n|$)", docstring, re.DOTALL)]
-        parts += [f"mine/minifast/{module}.py", "", exercise_text(text, name),
-                  "Tests of its floor that need it:", *needs, "",
-                  f"Source: {sources[0] if sources else 'nothing but the docstring'}", ""]
-    return "\n".join(parts)
+def show_module(module: str, found: list[Entry]) -> None:
+    """Print what is to do in a module, and what was done."""
+    for state, heading in HEADINGS.items():
+        names = [entry.name for entry in found if entry.state == state]
+        if names:
+            print(fill(f"{module}: {heading}: {', '.join(names)}", 100, initial_indent=" " * 16,
+                       subsequent_indent=" " * 18))
 
 
-def exercise_text(text: str, name: str) -> str:
-    """A function as it is when it is empty; a method with the docstring of its class before it."""
-    function = functions(text)[name]
-    home = class_in(text, home_of(name, function)) if home_of(name, function) else None
-    blank = emptied(text, {name})
-    lines = source_of(blank, functions(blank)[name])
-    if home is None:
-        return lines
-    doc = home.body[0] if ast.get_docstring(home) is not None else None
-    head = lines_of(text)[first_line(home) - 1:doc.end_lineno if doc else home.lineno]
-    return "".join([*head, "\n", lines])
-
-
-def docstrings(text: str, name: str) -> list[str]:
-    """The docstrings that are about a function: its own, its class's, its file's."""
-    function = functions(text)[name]
-    home = home_of(name, function)
-    about = [function, *[class_in(text, home)][:bool(home)], parse(text)]
-    return [ast.get_docstring(node) or "" for node in about]
-
-
-def answer(which: Name) -> str:
-    """Our body of a function beside the learner's, or below it where the terminal is too narrow."""
-    (module, name), columns = which, []
-    for heading, path in (("yours", MINE / f"{module}.py"), ("ours", OURS / f"{module}.py")):
-        text = read(path) if path.exists() else ""
-        code = body_text(text, name) if name in functions(text) else "(missing)"
-        columns.append([f"{heading}: {name}, {path.relative_to(ROOT)}", "",
-                        *dedent(code).splitlines()])
-    yours, ours = columns
-    width = max(map(len, yours))
-    if width + 3 + max(map(len, ours)) > get_terminal_size().columns:
-        return "\n".join([*yours, "", *ours])
-    return "\n".join(f"{left:{width}} | {right}".rstrip()
-                     for left, right in zip_longest(yours, ours, fillvalue=""))
-
-
-def audit(names: list[Name], mutate: bool) -> int:
-    """Test the tests of some functions, list what they do not notice; 0 if that is nothing."""
+def show_survivors(names: list[Name], mutate: bool) -> int:
+    """Test the tests of some functions, print what they do not notice; 0 if that is nothing."""
     from audit import audit, empty_body, wrong_bodies
 
     wrong = wrong_bodies if mutate else empty_body
@@ -238,12 +187,6 @@ def audit(names: list[Name], mutate: bool) -> int:
         print(f"survived: {job}" if mutate else f"no test needs {job.name}")
     print(f"{len(jobs) - len(survivors)} of {len(jobs)} wrong bodies turn their floor red")
     return int(bool(survivors))
-
-
-def body_text(text: str, name: str) -> str:
-    """The lines of the body of a function, after its docstring."""
-    body = body_of(functions(text)[name])
-    return "".join(lines_of(text)[first_line(body[0]) - 1:body[-1].end_lineno]) if body else ""
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ A second copy, mine/original, keeps ours as it was copied: so it shows what each
 import ast
 import os
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Literal, NamedTuple
 
 from bodies import comments, exercise, functions, is_empty, parse, read, same
@@ -51,7 +52,8 @@ def entries(module: str) -> list[Entry]:
         else:
             state = "ours" if not noted and (same(have, now) or same(have, was)) else "yours"
         outdated = None not in (now, have, was) and not same(was, now) and (
-            same(have, was) or exercise(have) == exercise(was) != exercise(now))
+            same(have, was) or same(exercise(have), exercise(was))
+            and not same(exercise(was), exercise(now)))
         found.append(Entry(module, name, state, noted, outdated))
     return found
 
@@ -81,7 +83,7 @@ def refresh_copy() -> list[str]:
     renewed, first_time = [], not MINE.exists()
     for module in ["__init__", *ORDER]:
         ours, mine, original = files_of(module)
-        if mine.exists() and not original.exists():
+        if mine.exists() and (not original.exists() or mine.read_bytes() == ours.read_bytes()):
             write(original, ours.read_bytes())
         if not mine.exists() or mine.read_bytes() == original.read_bytes() != ours.read_bytes():
             write(mine, ours.read_bytes())
@@ -115,6 +117,6 @@ def files_of(module: str) -> list[Path]:
 def write(path: Path, content: bytes) -> None:
     """Write a file so that it is there as it was, or as it shall be, and never half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    with NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(content)
+    os.replace(file.name, path)

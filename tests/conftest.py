@@ -7,6 +7,7 @@ tests get is decided by sys.path, before the first of them is imported.
 from collections import Counter
 from collections.abc import Iterator
 from importlib.util import cache_from_source, find_spec
+import os
 from pathlib import Path
 import re
 import sys
@@ -65,9 +66,10 @@ class Mine:
         self.places = {(f"{module}.py", first_line(function), function.name): (module, name)
                        for module, text in texts.items()
                        for name, function in functions(text).items() if (module, name) in yours}
-        if not any(arg.startswith("--maxfail") for arg in config.invocation_params.args):
+        given = [*config.invocation_params.args, *os.environ.get("PYTEST_ADDOPTS", "").split()]
+        if not any(arg.startswith("--maxfail") for arg in given):
             config.option.maxfail = 1
-        if config.option.tbstyle == "auto":
+        if getattr(config.option, "tbstyle", None) == "auto":
             config.option.tbstyle = "short"
 
     def names(self, state: str) -> list[str]:
@@ -143,6 +145,10 @@ class Mine:
             least = min(map(self.suspicion, suspects))
             return "repair " + " or ".join(sorted(self.places[place][1] for place in suspects
                                                   if self.suspicion(place) == least))
+        named = [name for name in self.names("yours")
+                 if re.search(rf"\b{name.split('.')[-1]}\b", text)]
+        if named:                               # as where its signature is another than the test's
+            return f"repair {' or '.join(named)}"
         where = re.findall(r"^(\S*minifast/\w+\.py:\d+): in <module>", text, re.MULTILINE)
         if where:
             return f"repair {where[-1]}"
@@ -169,7 +175,8 @@ class Mine:
     def pytest_unconfigure(self, config: pytest.Config) -> None:
         """The last lines: a bar for each floor, and what is next."""
         no_verdict = (None, pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR)
-        if self.exitstatus in no_verdict or config.option.collectonly:
+        if (self.exitstatus in no_verdict or config.option.collectonly
+                or not config.pluginmanager.hasplugin("terminalreporter")):
             return
         screen = config.get_terminal_writer()
         screen.line()
@@ -180,7 +187,8 @@ class Mine:
 
     def verdict(self) -> str:
         """What is to be done next, or that nothing is."""
-        done = f"{self.passed.total() - self.skipped} tests are green"
+        done = (f"{self.passed.total() - self.skipped} tests are green"
+                + f", {self.skipped} were skipped" * bool(self.skipped))
         if self.next:
             return f"next: {self.next}"
         if self.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:

@@ -162,8 +162,8 @@ def test_the_house_stays_within_its_budget():
     numbered = [path for path in MODULES if 1 <= FLOORS.get(path.stem, 0) <= 15]
     # The plan had 3,000 and 1,600 lines for all, 2,100 and 1,150 for floors 01 to 15. Before masks,
     # the U-Nets and floors 16 to 18 these were used up: what both walkthroughs need takes more.
-    # Docstrings that name each argument took 20 more. So these are what there is, and hardly more:
-    # to be raised knowingly, or not at all.
-    for paths, most_lines, most_code in ((MODULES, 3820, 2010), (numbered, 3155, 1640)):
+    # Docstrings that name each argument, and are enough to write a body from, took 35 more lines.
+    # So these are what there is, and hardly more: to be raised knowingly, or not at all.
+    for paths, most_lines, most_code in ((MODULES, 3835, 2010), (numbered, 3160, 1640)):
         assert sum(len(path.read_text().splitlines()) for path in paths) <= most_lines
         assert sum(len(code_lines(path)) for path in paths) <= most_code

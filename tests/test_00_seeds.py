@@ -66,7 +66,8 @@ def test_gpus_are_seeded_and_put_back_where_cuda_is_in_use(monkeypatch, in_use):
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: in_use)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
-    monkeypatch.setattr(torch.random, "fork_rng", lambda gpus: (kept.append(gpus), fork([]))[1])
+    monkeypatch.setattr(torch.random, "fork_rng",
+                        lambda devices: (kept.append(devices), fork([]))[1])
     with seeded(3):
         pass
     assert list(map(list, kept)) == [[0, 1] if in_use else []]

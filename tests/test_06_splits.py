@@ -88,11 +88,11 @@ def test_a_list_that_is_missing_or_no_text_or_names_no_such_file_is_refused(tmp_
     with pytest.raises(ValueError, match=r"valid\.txt does not exist"):
         by_names([Path("a.png")], names)
     names.write_text("a.jpg\nb.png\nc.jpg\n")
-    with pytest.raises(ValueError, match=r"valid\.txt names 2 files.*a\.jpg, c\.jpg"):
+    with pytest.raises(ValueError, match=r"valid\.txt.*\b2\b.*a\.jpg, c\.jpg"):
         by_names([Path("a.png"), Path("b.png")], names)
     names.write_bytes(b"\xff\xfe\xfa")
     with pytest.raises(ValueError, match=r"valid\.txt is no text"):
         by_names([Path("a.png"), Path("b.png")], names)
     names.write_text("\n")
-    with pytest.raises(ValueError, match="validation"):
+    with pytest.raises(ValueError, match="validation|valid_idx"):
         by_names([Path("a.png"), Path("b.png")], names)

@@ -76,6 +76,8 @@ def drawn_series(monkeypatch, plot) -> list[dict]:
     calls = []
 
     def chart(series, x_label, y_label, log="", size=(640, 400)):
+        # lists, whatever sequences came
+        series = {name: tuple(map(list, points)) for name, points in series.items()}
         calls.append({"series": series, "labels": (x_label, y_label), "log": log, "size": size})
         return Image.new("RGB", size)
 
@@ -103,7 +105,7 @@ def test_plot_losses_shows_training_raw_and_smoothed_and_validation(monkeypatch)
 def test_plot_lr_shows_the_rate_of_each_group_on_a_logarithmic_axis_and_the_momentum(monkeypatch):
     rates, momentum = drawn_series(monkeypatch, full_recorder().plot_lr)
     assert rates["labels"] == ("batch", "learning rate") and rates["log"] == "y"
-    assert rates["series"] == {"group 0": ([0, 1], (0.1, 0.2)), "group 1": ([0, 1], (1.0, 1.0))}
+    assert rates["series"] == {"group 0": ([0, 1], [0.1, 0.2]), "group 1": ([0, 1], [1.0, 1.0])}
     assert momentum["labels"] == ("batch", "momentum") and momentum["log"] == ""
     assert momentum["series"] == {"": ([0, 1], [0.9, 0.9])}             # one line needs no name
     assert rates["size"] == momentum["size"] == (640, 280)

@@ -71,8 +71,8 @@ EMPTY = 'raise NotImplementedError("your turn: {}")'
 def house(tmp_path) -> Path:
     """A project like this one, in a folder with a space in its name, whose package is small."""
     root = tmp_path / "a house"
-    for folder, names in (("lessons", ("audit", "bodies", "calls", "floors", "mutants", "patches",
-                                       "rebuild", "states")), ("tests", ("conftest",))):
+    for folder, names in (("lessons", ("audit", "bodies", "calls", "floors", "hints", "mutants",
+                                       "patches", "rebuild", "states")), ("tests", ("conftest",))):
         (root / folder).mkdir(parents=True)
         for name in names:
             shutil.copy(ROOT / folder / f"{name}.py", root / folder)
@@ -127,6 +127,13 @@ def mine(root: Path, module: str = "schedules") -> Path:
      "    return inner\ny = f\n", "def f():\n    {f}\ny = f\n"),
     ('async def f():\n    yield """\n# text\n"""\n\n\n\n', "async def f():\n    {f}\n\n\n\n"),
     ("@cache\ndef f():\n    return 1", "@cache\ndef f():\n    {f}"),
+    ('def f(b="ü€"): return "é"  # é\n', 'def f(b="ü€"): {f}\n'),
+    ('\ufeffdef f(x): return "\x0c\u2028"\n', "\ufeffdef f(x): {f}\n"),
+    ('def f():\n    """One\n    # two"""\n    return 1\n',
+     'def f():\n    """One\n    # two"""\n    {f}\n'),
+    ("def f():\n    return 1\n# no\n    # of f\n", "def f():\n    {f}\n# no\n    # of f\n"),
+    ("try:\n    def f(): return 1\nexcept E:\n    def f(): return 2\n",
+     "try:\n    def f(): {f}\nexcept E:\n    def f(): {f.2}\n"),
     ("if x:\n    def f(): return 1\nelse:\n    def f(): return 2\n",
      "if x:\n    def f(): {f}\nelse:\n    def f(): {f.2}\n"),
     ('def f():\n    """Only a docstring."""\n', 'def f():\n    """Only a docstring."""\n'),
@@ -146,6 +153,19 @@ def test_a_body_gives_way_and_all_else_stays_as_it_was(before, after):
         assert emptied(text, names) == after.replace("\n", newline)
         assert emptied(emptied(text, names), names) == emptied(text, names)
     assert emptied(before, set()) == before
+
+
+def test_a_layout_that_cannot_be_edited_is_refused():
+    with pytest.raises(ValueError, match="the layout around f is too odd"):
+        emptied('def f(x): \\\n    "Doc."; \\\n    return 1\n', {"f"})
+
+
+@pytest.mark.parametrize("body, empty", [
+    (EMPTY.format("f"), True), ('"""Doc."""\n    ' + EMPTY.format("f"), True),
+    ('raise NotImplementedError("some day")', False), (EMPTY.format("f") + "; return 1", False),
+    ("x = 1; " + EMPTY.format("f"), False), ("return 'your turn: f'", False)])
+def test_empty_is_what_waits_for_the_learner_and_has_nothing_else(body, empty):
+    assert is_empty(functions(f"def f():\n    {body}\n")["f"]) == empty
 
 
 @pytest.mark.parametrize("module", ORDER)
@@ -236,11 +256,30 @@ def test_a_function_that_was_deleted_comes_back_empty_in_its_place(house, module
     assert mine(house, module).read_text() == blank
 
 
-def test_a_class_that_was_deleted_comes_back(house):
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_class_that_was_deleted_comes_back(house, newline):
     rebuild(house, "Score.value")
-    mine(house, "metrics").write_text('"""Fractions. Source: Euclid."""\n')
+    mine(house, "metrics").write_text(f'"""Fractions. Source: Euclid."""{newline}', newline="")
     rebuild(house, "Score.value")
-    assert mine(house, "metrics").read_text() == emptied(METRICS, {"Score.value"})
+    assert mine(house, "metrics").read_bytes().decode() == emptied(
+        METRICS, {"Score.value"}).replace("\n", newline)
+
+
+def test_what_comes_back_stands_before_a_class_that_needs_it(house):
+    ours = SCHEDULES.replace("def twice", "class A:\n    x = linear\n\n\ndef twice")
+    (house / "minifast" / "schedules.py").write_text(ours)
+    rebuild(house, "linear")
+    mine(house).write_text('"""Numbers."""\n\n\n' + ours[ours.index("class A"):])
+    rebuild(house, "linear")
+    assert mine(house).read_text() == emptied(ours, {"linear"})
+
+
+def test_into_a_file_without_a_line_end_at_its_end(house):
+    rebuild(house, "twice")
+    text = emptied(SCHEDULES, {"twice"})
+    mine(house).write_text(text[:text.index("def twice")].rstrip())
+    rebuild(house, "twice")
+    assert mine(house).read_text() == text
 
 
 def pulled(house: Path) -> None:
@@ -261,7 +300,7 @@ def test_after_a_pull_the_copy_is_new_where_nothing_was_written_and_the_rest_is_
         said = " ".join(" ".join(rebuild(house)).split())
         assert "or docstring now: Score.value, linear `python" in said
         assert "outside of functions (imports, constants, classes)" in said
-        assert "from minifast/ yourself: schedules" in said
+        assert "which you have to copy yourself: in schedules" in said
     text = mine(house).read_text()
     assert EMPTY.format("linear") in text and "return 2 * number" in text and "thrice" in text
     assert "From start to end." in text and "TWO" not in text
@@ -284,10 +323,26 @@ def test_after_a_pull_an_empty_function_takes_the_new_text_and_a_written_one_sta
     assert "return 7" in mine(house, "metrics").read_text()
 
 
+def test_a_second_pull_is_noticed_too(house):
+    rebuild(house, "linear")
+    for version in ("From the start.", "From the very start."):
+        text = SCHEDULES.replace("From start to end.", version)
+        (house / "minifast" / "schedules.py").write_text(text)
+        assert "linear: empty, with the new text" in rebuild(house, "linear")[0]
+        assert version in mine(house).read_text()
+
+
+def test_a_new_body_in_ours_outdates_no_exercise(house):
+    rebuild(house, "linear")
+    ours = (house / "minifast" / "schedules.py")
+    ours.write_text(SCHEDULES.replace("(1 - pct) * start", "start * (1 - pct)"))
+    assert rebuild(house, "linear")[0] == "schedules.linear: was empty already"
+
+
 def test_after_a_pull_what_ours_has_no_more_is_named(house):
     rebuild(house, "linear")
     (house / "minifast" / "schedules.py").write_text(SCHEDULES[:SCHEDULES.index("def twice")])
-    assert "                gone from ours: twice" in rebuild(house)
+    assert "                schedules: gone from ours: twice" in rebuild(house)
 
 
 def test_line_endings_of_windows_stay(house):
@@ -311,7 +366,8 @@ def test_without_a_target_the_floors_are_listed_with_what_is_to_do(house):
     assert "02 schedules    schedules" in rebuild(house) and not (house / "mine").exists()
     rebuild(house, "twice", "Score.value")
     said = rebuild(house)
-    assert said[said.index("02 schedules    schedules") + 1].strip() == "to write: twice"
+    assert said[said.index("02 schedules    schedules") + 1] == (
+        "                schedules: to write: twice")
 
 
 # -- pytest --mine -------------------------------------------------------------------------------
@@ -362,6 +418,12 @@ def test_a_mistake_outside_of_functions_is_named_with_its_line(house):
     mine(house).write_text(mine(house).read_text().replace('"""Numbers."""', "import maths"))
     assert grade(house)[-2] == ("next: repair mine/minifast/schedules.py:1, for "
                                 "tests/test_02_schedules.py")
+
+
+def test_another_signature_is_to_be_repaired(house):
+    rebuild(house, "twice")
+    mine(house).write_text(SCHEDULES.replace("def twice(number)", "def twice()"))
+    assert "next: repair twice, for" in grade(house)[-2]
 
 
 def test_where_nothing_of_the_learners_was_called_that_is_said(house):
@@ -435,7 +497,8 @@ def test_an_edit_within_the_same_second_counts(house):
     for text, end in ((right, "finished"), (right.replace("* 2", "* 3"), "next: repair twice")):
         mine(house).write_text(text)
         os.utime(mine(house), (1e9, 1e9))
-        assert grade(house)[-2].startswith(end)
+        said = run(house, "-m", "pytest", "--mine", PYTHONDONTWRITEBYTECODE="")
+        assert said.splitlines()[-2].startswith(end)
 
 
 # -- hints and answers ---------------------------------------------------------------------------
@@ -453,8 +516,10 @@ def test_a_hint_has_the_docstring_the_tests_that_need_it_and_the_source(house):
 def test_an_answer_has_our_body_beside_theirs_or_below(house):
     rebuild(house, "twice")
     mine(house).write_text(SCHEDULES.replace("number + number", "3"))
-    left, right = rebuild(house, "--answer", "twice")[2].split("|")
-    assert (left.strip(), right) == ("return 3", " return number + number")
+    lines = [line.split(" | ") for line in rebuild(house, "--answer", "twice")[2:4]]
+    assert [left.strip() for left, _ in lines] == ["# not number * 2, which is as good", "return 3"]
+    assert [right for _, right in lines] == ["# not number * 2, which is as good",
+                                             "return number + number"]
     narrow = run(house, "lessons/rebuild.py", "--answer", "twice", COLUMNS="40").splitlines()
     assert narrow.index("return 3") < narrow.index("return number + number")
 
@@ -470,6 +535,66 @@ def test_the_audit_lists_functions_that_no_test_of_their_floor_needs(house):
     said = rebuild(house, "--audit")
     assert [line for line in said if "no test" in line] == ["no test needs twice"]
     assert said[-1] == "1"
+
+
+def test_a_test_of_another_floor_does_not_count(house):
+    tests = house / "tests" / "test_02_schedules.py"
+    value = "\n\ndef test_value():\n    assert Score(1, 4).value == 0.25\n"
+    tests.write_text("from minifast.metrics import Score\n" + TEST_SCHEDULES + value)
+    (house / "tests" / "test_01_metrics.py").write_text("def test_nothing():\n    assert True\n")
+    said = rebuild(house, "--audit")
+    assert [line for line in said if "no test" in line] == [
+        "no test needs Score.__init__", "no test needs Score.value"]
+
+
+@pytest.mark.parametrize("test, message", [
+    ("def test_it():\n    assert twice(4) == 9", "with the right bodies a test fails"),
+    ("import nowhere", "a test file fails at its import"),
+    ("NUMBER = twice(3)", "call functions at their import: [('schedules.py', 9, 'twice')]")])
+def test_an_audit_needs_sound_tests(house, test, message):
+    tests = house / "tests" / "test_02_schedules.py"
+    tests.write_text("from minifast.schedules import twice\n" + test + "\n")
+    said = rebuild(house, "--audit")
+    assert message in " ".join(said) and said[-1] == "1"
+
+
+def test_methods_that_call_their_parents_and_decorated_functions_are_audited(house):
+    (house / "minifast" / "schedules.py").write_text('''"""More."""
+
+from contextlib import contextmanager
+
+
+class Base:
+    pass
+
+
+class Child(Base):
+    def __init__(self):
+        super().__init__()
+        self.x = 1
+
+
+@contextmanager
+def ctrl_c():
+    yield 3
+    raise KeyboardInterrupt
+''')
+    (house / "tests" / "test_02_schedules.py").write_text('''import pytest
+from minifast.schedules import Child, ctrl_c
+
+
+def test_child():
+    assert Child().x == 1
+
+
+def test_ctrl_c():
+    with pytest.raises(KeyboardInterrupt), ctrl_c() as number:
+        assert number == 3
+''')
+    assert rebuild(house, "--audit", "schedules")[-2:] == [
+        "2 of 2 wrong bodies turn their floor red", "0"]
+    assert "survived: minifast/schedules.py:12 Child.__init__: super().__init__() -> dropped" in (
+        rebuild(house, "--audit", "--mutate", "schedules"))
 
 
 def test_small_mistakes_that_no_test_notices_are_listed_with_line_and_change(house):
@@ -513,7 +638,14 @@ def test_down():
     ("z: int = x", ["z: int = x -> dropped"]),
     ("raise ValueError(f'got {x + 1}', 1)", ["raise ValueError(f'got {x + 1}', 1) -> dropped"]),
     ('return f"got {x % y}"', ["return f'got {x % y}' -> dropped", "x % y -> x * y"]),
-    ('check.between("x", x, 0, 1)', ["check.between('x', x, 0, 1) -> dropped"]),
+    ('check.some("x", x, 0)', ["check.some('x', x, 0) -> dropped",
+                               "check.some('x', x, 0) -> check.some(x, 'x', 0)", "0 -> 1"]),
+    ("return x < y < 2", ["return x < y < 2 -> dropped", "x < y < 2 -> x <= y < 2",
+                          "x < y < 2 -> x >= y < 2", "x < y < 2 -> x < y <= 2",
+                          "x < y < 2 -> x < y >= 2", "2 -> 3"]),
+    ("return x ** 640", ["return x ** 640 -> dropped", "x ** 640 -> x * 640", "640 -> 1280"]),
+    ("y('some words')", ["y('some words') -> dropped"]),
+    ("def g(z: x + 1) -> x - 1: 'Doc 2.'", []),
 ])
 def test_mutants_are_the_changes_that_the_docstring_lists(line, expected):
     source = f'def f(x: int = 1, y: str = "") -> int:\n    """Doc 1."""\n    {line}\n'
