@@ -16,7 +16,7 @@ from minifast.targets import Masks, Target
 class Dataset:
     """Picture files and their labels: dataset[i] is the pair (picture, target).
 
-    files    one path per item
+    files    one path per item; copied into a list, so the caller's may change afterwards
     labels   one label per item, or None for pictures without (a test set)
     target   what makes targets of labels; not needed without labels
     size     (rows, columns) of every picture, or None for each file's own

@@ -10,12 +10,12 @@ from minifast import check
 
 
 def default_device() -> torch.device:
-    """The first CUDA device where there is one, else the CPU."""
+    """torch.device("cuda"), the current CUDA device, where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def device_name(device: torch.device) -> str:
-    """What a table of results says of the device: the GPU's name, or `cpu` and how many cores."""
+    """What a table of results says of the device: the GPU's name, or `cpu, 3 cores` by cores()."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"cpu, {cores()} cores"
@@ -30,8 +30,9 @@ def cores() -> int:
 def multiplies_bfloat16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 natively, by what the processor itself reports.
 
-    CUDA: compute capability 8.0 (Ampere) or later. CPU: the flags in Linux's /proc/cpuinfo; where
-    that file is missing the answer is no. Emulated bfloat16 is slower than float32, so it is a no.
+    CUDA: compute capability 8.0 (Ampere) or later. CPU: one of the words avx512_bf16, amx_bf16
+    (x86), bf16 (ARM) in Linux's /proc/cpuinfo; where that file is missing, and on any other device,
+    the answer is no. Emulated bfloat16 is slower than float32, so it is a no.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)

@@ -16,7 +16,7 @@ from minifast.schedules import exponential
 
 
 def body_of(net: nn.Module, name: str) -> nn.Sequential:
-    """The children of a net before its pooling layer, in a row, under their own names.
+    """A net's children before its pooling layer, in a row, under their own names, in training mode.
 
     The row ends before the first child that is an adaptive pooling layer or a linear layer, or has
     one among its own children. Where it has one child only (`features`), that child's children are
@@ -35,13 +35,18 @@ def body_of(net: nn.Module, name: str) -> nn.Sequential:
 
 
 def ends_body(child: nn.Module) -> bool:
-    """Whether a child is, or directly holds, an adaptive pooling or a linear layer."""
+    """Whether a child is, or directly holds, a linear or an adaptive pooling layer: one whose class
+    has "Adaptive" in its name, since other libraries have classes of their own."""
     return any(isinstance(module, nn.Linear) or "Adaptive" in type(module).__name__
                for module in (child, *child.children()))
 
 
 def computes_the_same(body: nn.Sequential, net: nn.Module) -> bool:
-    """Whether the body turns a picture into what its last layer gives when the whole net runs."""
+    """Whether the body turns a picture into what its last layer gives when the whole net runs.
+
+    Both in eval mode, on a picture (1, 3, 64, 64) that leaves the random state alone. A copy of the
+    output is compared, since the net may change it in place. False unless 4-dim, and on any error.
+    """
     x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     seen = []
     # A copy, since the net may go on in place (ReLU) on what it got.
@@ -88,7 +93,7 @@ def head(features: int, classes: int, hidden: int = 512, ps: float = 0.5) -> nn.
 
 
 def split_groups(body: nn.Sequential, top: nn.Module) -> list[nn.Module]:
-    """Three layer groups: the first three quarters of the body's children, its others, and the top.
+    """Layer groups: the first 3/4 of the body's children (rounded down, at least 1), others, top.
 
     Of a ResNet's eight children that is [conv1 .. layer2], [layer3, layer4], [head], as in v1.
     """
@@ -120,7 +125,7 @@ def group_rates(lr: float | slice, groups: int) -> list[float]:
     slice(1e-5, 1e-3)  from the first to the last group in equal ratios: 1e-5, 1e-4, 1e-3
 
     The last group always has the last rate, also where it is the only one.
-    Raises ValueError on a rate that is infinite or not above 0, TypeError on what is none of these.
+    Raises ValueError, `must be above 0 and finite`, on other rates, TypeError on anything else.
     Source: fastai v1, basic_train.lr_range.
     """
     if isinstance(lr, slice) and lr.stop is not None and lr.step is None:

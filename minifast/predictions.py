@@ -41,8 +41,8 @@ def predict(model: nn.Module, data: DataBunch, file: Path | str, thresh: float,
     thresh  for tags: above it the answer is yes
 
     The decision is 0-dim for categories, (c) for tags, (H, W) for masks, the probabilities are (c),
-    or (c, H, W), all on the CPU. H and W are the picture's own: it is scaled as for training, with
-    nothing cut off or added; the model's logits, made under autocast, are scaled back bilinearly.
+    or (c, H, W), all on the CPU. H and W are the picture's own: for masks it is scaled as for
+    training with nothing cut off or added, and the model's logits, under autocast, back bilinearly.
     Raises ValueError, naming the file, where it cannot be read, or the classes are unknown.
     """
     target, loader, dataset = data.known_target(), data.train_dl, data.train_ds

@@ -12,23 +12,26 @@ REFRESH_SECONDS = 0.25
 
 
 def is_live() -> bool:
-    """Whether a printed line can be overwritten: in a terminal or a notebook, not in a file."""
+    """Whether a printed line can be overwritten: in a terminal, or in a notebook, where the class
+    of sys.stdout comes from a module ipykernel...; not in a file."""
     return sys.stdout.isatty() or type(sys.stdout).__module__.startswith("ipykernel")
 
 
 def minutes(seconds: float) -> str:
-    """Seconds as minutes and seconds: 65.2 -> '01:05'."""
+    """Seconds as minutes and whole seconds, rounded: 59.6 -> '01:00', 6000 -> '100:00'."""
     whole = round(seconds)
     return f"{whole // 60:02d}:{whole % 60:02d}"
 
 
 def bar(items: Iterable, total: int, label: str, note: Callable[[], str] = str) -> Iterator:
-    """Yield the items, and meanwhile draw `label ████···· 12/40 3.1/s 00:09 left <note>`.
+    """Yield the items, and draw `label ██████·············· 12/40 3.1/s 00:09 left <note>`.
 
     items  anything to iterate over; total is how many there are
-    note   called at each refresh, at most four times a second, whether or not a bar is drawn; its
-           text ends the line. So a costly look (a loss that lies on the GPU) is a rare one.
-    The line is wiped when the items end, also by an error.
+    note   called at each refresh, whether or not a bar is drawn; its text ends the line. So a
+           costly look (a loss that lies on the GPU) is a rare one.
+    A refresh comes after the use of an item, at most four times a second, and of item `total`
+    however early. A line has at most the terminal's width - 1, covers a longer one before, and is
+    wiped (with spaces) when the items end, also by an error; where none was drawn, nothing is.
     """
     start = last = perf_counter()
     live, width = is_live(), 0
@@ -50,7 +53,8 @@ def bar(items: Iterable, total: int, label: str, note: Callable[[], str] = str) 
 
 
 def bar_line(label: str, done: int, total: int, seconds: float, text: str) -> str:
-    """One state of the bar, from label to text: done of total items, `seconds` after the start."""
+    """One state of the bar, from label to text: done of total items, `seconds` (or 0) after the
+    start. Of the bar's 20 characters round(20 * done / total) are filled."""
     filled = round(20 * done / total)
     rate = done / max(seconds, 1e-9)
     left = minutes((total - done) / rate)
@@ -62,11 +66,11 @@ class EpochTable:
     """A table that grows by a printed line per epoch; remembers only the widths of its columns."""
 
     def __init__(self, columns: list[str]):
-        """Print the header; a column is as wide as its name, and at least 10 characters."""
+        """Print the header; columns, two spaces apart, are as wide as their names, at least 10."""
         self.widths = [max(10, len(column)) for column in columns]
         self.line(columns)
 
     def line(self, cells: list) -> None:
-        """Print a row of cells, floats with six digits after the point as in v1, others as text."""
+        """Print a row of right-aligned cells: floats with six decimals as in v1, others as text."""
         texts = [f"{cell:.6f}" if isinstance(cell, float) else str(cell) for cell in cells]
         print("  ".join(text.rjust(width) for text, width in zip(texts, self.widths)), flush=True)

@@ -76,15 +76,16 @@ class Recorder:
         return (smoothed(losses) or [nan])[-1]
 
     def plot_losses(self) -> Image.Image:
-        """Training loss per batch, raw and smoothed, and validation loss after each epoch."""
+        """Training loss per batch, raw ("train") and "smoothed", and that on the validation set
+        ("valid") at each epoch's `batch`; the axes are "batch" and "loss"."""
         batches = list(range(len(self.losses)))
         series = {"train": (batches, self.losses), "smoothed": (batches, self.smoothed_losses()),
                   "valid": (self.per_epoch("batch"), self.per_epoch("valid_loss"))}
         return draw.chart(series, "batch", "loss")
 
     def plot_lr(self) -> Image.Image:
-        """The learning rate of each layer group ("group 0", ...) per batch, on a logarithmic axis;
-        below it the momentum, each in a chart of 640 x 280 pixels."""
+        """The "learning rate" of each layer group ("group 0", ...) per "batch", on a logarithmic
+        axis; below it the "momentum" (series ""): charts of 640 x 280 pixels with these axes."""
         batches, size = list(range(len(self.rates))), (640, 280)
         groups = {f"group {g}": (batches, rates) for g, rates in enumerate(zip(*self.rates))}
         rates = draw.chart(groups, "batch", "learning rate", "y", size)
@@ -92,7 +93,7 @@ class Recorder:
         return draw.grid([rates, momentum], ["", ""], columns=1)
 
     def plot_metrics(self) -> Image.Image:
-        """Each metric on the validation set after each epoch, counted from 1 over all fits."""
+        """Each "metric" on the validation set by "epoch" (the axes), from 1 over all fits."""
         names = dict.fromkeys(name for row in self.epochs for name in row if name not in COLUMNS)
         numbers = list(range(1, len(self.epochs) + 1))
         series = {name: (numbers, self.per_epoch(name)) for name in names}

@@ -56,8 +56,9 @@ def name_of(function: Metric) -> str:
 
 
 def check_metric(function: Metric) -> None:
-    """Raise TypeError, naming the metric, where its function cannot take logits and targets alone:
-    where a knob without a default is not set. Of a builtin without a signature nothing is known."""
+    """Raise TypeError where a function "cannot take (logits, targets) alone", as where a knob
+    without a default is not set. It names the metric, what Python misses ('void_code'), and partial
+    as the way out. Of a builtin without a signature nothing is known."""
     try:
         signature(function).bind("logits", "targets")
     except ValueError:

@@ -13,7 +13,7 @@ import torch
 
 
 def seed_of(*key: int) -> int:
-    """One seed from a key of numbers from 0 up: other numbers, order or count give another seed."""
+    """A seed below 2**32 by a key of numbers from 0 up: other numbers, order or count, another."""
     # With the count, because numpy takes (1, 2) and (1, 2, 0) for the same.
     return int(numpy.random.SeedSequence((len(key), *key)).generate_state(1)[0])
 
@@ -25,9 +25,9 @@ def generator_for(*key: int) -> torch.Generator:
 
 @contextmanager
 def seeded(*key: int) -> Iterator[None]:
-    """Inside, global random numbers follow from the key alone: those of torch (first weights,
-    dropout), on the CPU and, where CUDA is in use, on each GPU, of numpy and of Python.
-    Afterwards, also after an error, each is as before (torch's by torch.random.fork_rng)."""
+    """Inside, global random numbers follow from seed_of(*key) alone: Python's, numpy's and torch's
+    (first weights, dropout) on the CPU and, if torch.cuda.is_initialized(), each GPU; else CUDA is
+    not touched. Then, also after an error, each is as before (torch's by torch.random.fork_rng)."""
     seed, gpus = seed_of(*key), torch.cuda.device_count() if torch.cuda.is_initialized() else 0
     python, numpys = random.getstate(), numpy.random.get_state()
     with torch.random.fork_rng(range(gpus)):

@@ -24,7 +24,8 @@ def by_rand_pct(n: int, valid_pct: float, seed: int) -> Split:
 def by_idx(n: int, valid_idx: Sequence[int]) -> Split:
     """The items numbered in valid_idx are for validation, the others of n in order for training.
 
-    Raises ValueError where a number is no item's or stands twice, or one of the two would be empty.
+    Raises ValueError, naming valid_idx (how many, and check.some of them), where a number
+    is no item's or stands twice, or one of the two would be empty.
     """
     valid = [int(i) for i in valid_idx]
     train = sorted(set(range(n)) - set(valid))
@@ -37,10 +38,10 @@ def by_idx(n: int, valid_idx: Sequence[int]) -> Split:
 def by_names(files: Sequence[Path], list_file: Path) -> Split:
     """The files that a text file names, one a line, are for validation; both sides in order.
 
-    list_file  in UTF-8; folders in it, spaces and blank lines do not matter
+    list_file  in UTF-8; a byte order mark, folders in it, spaces and blank lines do not matter
 
-    Raises ValueError where the text file does not exist or is no text, where it names other files
-    than these (how many, and which), or one of the two sides would be empty.
+    Raises ValueError, naming the text file, where it does not exist, is no text, or names other
+    files than these (how many, and which); and as by_idx where one side would be empty.
     """
     check.exists("list of files", list_file, "check the path; it is relative to the pictures'")
     try:

@@ -40,7 +40,8 @@ def train_batch(model: nn.Module, batch: Batch, loss_func: Loss, optimizer: Opti
 
 
 def set_rates(optimizer: Optimizer, rates: Sequence[float], momentum: float) -> None:
-    """Give the groups of an Adam optimizer their rates, and all the same momentum, Adam's beta1."""
+    """Give the groups of an Adam optimizer their rates, and all the same momentum, Adam's beta1.
+    Raises ValueError (zip's) where there are not as many rates as groups."""
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"], group["betas"] = rate, (momentum, group["betas"][1])
 

@@ -37,7 +37,7 @@ def pretrained_weights(arch: str, source: bool | str | Path) -> dict[str, Tensor
 def download(url: str, file: Path) -> None:
     """Fetch a url as a file whose name ends in its SHA-256's first 8 characters: net-12ab34cd.pth.
 
-    Raises ValueError, with the way out, where there is no network or the file comes out wrong.
+    Makes the folder. Raises ValueError, with the way out, without a network or for a wrong file.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     try:
