@@ -6,7 +6,6 @@ A second copy, mine/original, keeps ours as it was copied: so it shows what each
 import ast
 import os
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Literal, NamedTuple
 
 from bodies import comments, exercise, functions, is_empty, parse, read, same
@@ -117,6 +116,6 @@ def files_of(module: str) -> list[Path]:
 def write(path: Path, content: bytes) -> None:
     """Write a file so that it is there as it was, or as it shall be, and never half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(content)
-    os.replace(file.name, path)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")     # two runs may write at once
+    temporary.write_bytes(content)
+    os.replace(temporary, path)

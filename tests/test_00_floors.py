@@ -153,6 +153,13 @@ def test_a_module_has_at_most_200_lines_and_a_function_25_of_code(path):
             assert len(code & set(range(first, node.end_lineno + 1))) <= 25, node.name
 
 
+@pytest.mark.parametrize("lesson, most", [
+    ("transforms", 90), ("learning_rate", 90), ("planet", 200), ("camvid", 200),
+    ("sample_data", 300), ("rebuild", 300)])
+def test_a_lesson_is_short(lesson, most):
+    assert len((ROOT / "lessons" / f"{lesson}.py").read_text().splitlines()) <= most
+
+
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_lines_have_at_most_100_columns(path):
     assert max(map(len, path.read_text().splitlines()), default=0) <= 100

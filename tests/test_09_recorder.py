@@ -111,9 +111,11 @@ def test_plot_lr_shows_the_rate_of_each_group_on_a_logarithmic_axis_and_the_mome
     assert rates["size"] == momentum["size"] == (640, 280)
 
 
-def test_plot_lr_has_one_picture_below_the_other():
+def test_plot_lr_has_one_picture_below_the_other_without_captions(monkeypatch):
     width, height = full_recorder().plot_lr().size
     assert 640 <= width < 700 and 560 <= height < 640
+    monkeypatch.setattr("minifast.draw.grid", lambda pictures, captions, columns: captions)
+    assert full_recorder().plot_lr() == ["", ""]
 
 
 def test_plot_metrics_shows_the_metrics_and_nothing_else_epoch_by_epoch(monkeypatch):
