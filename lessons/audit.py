@@ -119,6 +119,8 @@ def with_tests(floors: Iterable[int], task: Callable) -> object:
                 self.error = error
             return True
 
+    if not hasattr(os, "fork"):
+        raise ValueError("this needs processes that fork: Linux, macOS or WSL")
     plugin = Instead()
     os.environ["OMP_NUM_THREADS"] = "1"               # a process with threads cannot well be forked
     os.environ.pop("PYTEST_ADDOPTS", None)            # which might leave tests out

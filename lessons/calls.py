@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+import os
 from pathlib import Path
 import sys
 from types import FrameType
@@ -12,7 +13,7 @@ Place = tuple[str, int, str]            # file name, first line and name of a fu
 @contextmanager
 def calls_of(folder: Path) -> Iterator[set[Place]]:
     """In a `with` statement: a set that comes to hold the functions called, generators included."""
-    start, called = f"{folder}/", set()
+    start, called = f"{folder}{os.sep}", set()
 
     def note(frame: FrameType, event: str, _: object) -> None:
         code = frame.f_code

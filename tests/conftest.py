@@ -149,7 +149,7 @@ class Mine:
                  if re.search(rf"\b{name.split('.')[-1]}\b", text)]
         if named:                               # as where its signature is another than the test's
             return f"repair {' or '.join(named)}"
-        where = re.findall(r"^(\S*minifast/\w+\.py:\d+): in <module>", text, re.MULTILINE)
+        where = re.findall(r"^(\S*minifast\W\w+\.py:\d+): in <module>", text, re.MULTILINE)
         if where:
             return f"repair {where[-1]}"
         return "look: what was called is ours, word for word"

@@ -513,6 +513,12 @@ def test_a_hint_has_the_docstring_the_tests_that_need_it_and_the_source(house):
     assert "Source: Euclid." in said and "test_02" not in said
 
 
+def test_a_hint_has_the_docstring_even_where_the_tests_are_broken(house):
+    (house / "tests" / "test_01_metrics.py").write_text("import nowhere\n")
+    said = "\n".join(rebuild(house, "--hint", "Score.value"))
+    assert '"""The fraction."""' in said and "unknown here: a test file fails" in said
+
+
 def test_an_answer_has_our_body_beside_theirs_or_below(house):
     rebuild(house, "twice")
     mine(house).write_text(SCHEDULES.replace("number + number", "3"))
