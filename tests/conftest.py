@@ -188,7 +188,7 @@ class Mine:
     def verdict(self) -> str:
         """What is to be done next, or that nothing is."""
         done = (f"{self.passed.total() - self.skipped} tests are green"
-                + f", {self.skipped} were skipped" * bool(self.skipped))
+                + f", {self.skipped} skipped" * bool(self.skipped))
         if self.next:
             return f"next: {self.next}"
         if self.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
