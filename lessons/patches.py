@@ -11,8 +11,8 @@ Named = Function | ast.ClassDef
 def with_function(text: str, ours: str, name: str) -> str:
     """A source text with a function as it is in ours: in place of its own, or put back.
 
-    What was missing goes behind the function or class that it follows in ours, or before the one
-    that follows it. Where its class is missing, that is put back whole.
+    What was missing goes behind the statement that it follows in ours, or before the one that
+    follows it. Where its class is missing, that is put back whole.
     Raises ValueError where the layout of the text is too odd for that.
     """
     theirs, wanted, edited = functions(text), functions(ours)[name], {name}
@@ -34,9 +34,9 @@ def with_function(text: str, ours: str, name: str) -> str:
 def put_back(text: str, ours: str, home: str, wanted: Named) -> str:
     """A source text with a function or class of ours in its place, at the top or in a class."""
     gap, new = "\n" if home else "\n\n", source_of(ours, wanted)
-    there = {label(node): node for node in named_in(text, home)}
-    order = [label(node) for node in named_in(ours, home)]
-    number = order.index(label(wanted))
+    there = {mark(node): node for node in statements_in(text, home)}
+    order = [mark(node) for node in statements_in(ours, home)]
+    number = order.index(mark(wanted))
     for other in reversed(order[:number]):
         if other in there:
             end = there[other].end_lineno
@@ -60,10 +60,14 @@ def spliced(text: str, start: int, end: int, new: str) -> str:
                     *lines[end:]])
 
 
-def named_in(text: str, home: str) -> list[Named]:
-    """The functions and classes of a class, or of the whole text (home "")."""
-    node = class_in(text, home) if home else parse(text)
-    return [child for child in node.body if isinstance(child, (*FUNCTIONS, ast.ClassDef))]
+def statements_in(text: str, home: str) -> list[ast.stmt]:
+    """The statements of a class, or of the whole text (home "")."""
+    return (class_in(text, home) if home else parse(text)).body
+
+
+def mark(node: ast.stmt) -> str:
+    """By what a statement is known again: a function or class by its name."""
+    return label(node) if isinstance(node, (*FUNCTIONS, ast.ClassDef)) else ast.dump(node)
 
 
 def class_in(text: str, name: str) -> ast.ClassDef | None:

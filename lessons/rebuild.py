@@ -10,7 +10,8 @@
     python lessons/rebuild.py --audit                   does a test need each function?
     python lessons/rebuild.py --audit --mutate          and does it notice small mistakes?
 
-What you wrote is never overwritten. To start a function afresh, delete it and empty it again.
+What you wrote is never overwritten; what says the same as ours, without a comment of yours, counts
+as ours. To start a function afresh, delete it and empty it again.
 """
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
@@ -107,8 +108,8 @@ def refresh() -> None:
     """Make the copy, or bring it up to date where the learner wrote nothing; say what is new."""
     renewed = refresh_copy()
     if renewed:
-        print(fill("ours has changed where you had written nothing, and your copy has the new "
-                   f"text: {', '.join(renewed)}", 100))
+        print(fill("brought up to date in your copy, where you had written nothing: "
+                   + ", ".join(renewed), 100))
 
 
 def empty_in(path: Path, ours: str, wanted: list[Entry]) -> None:
@@ -131,7 +132,7 @@ def outcome(entry: Entry) -> str:
     if entry.state == "yours":
         return "you wrote it, so it stays; to start afresh, delete it and empty it again"
     if entry.state == "empty" and entry.outdated:
-        return ("your comments stay; ours has another text now, see --hint" if entry.noted else
+        return ("what you noted stays; ours has another text now, see --hint" if entry.noted else
                 "empty, with the new text of ours")
     return {"ours": "empty", "empty": "was empty already",
             "missing": "was missing, is back, empty"}[entry.state]

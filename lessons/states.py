@@ -21,7 +21,7 @@ class Entry(NamedTuple):
     module: str
     name: str                   # with its class: `Score.__add__`
     state: State                # yours: written by the learner; gone: ours has it no more
-    noted: bool                 # the learner wrote comments in it
+    noted: bool                 # the learner wrote comments in it, or another docstring
     outdated: bool              # ours has another text for it since it was copied
 
 
@@ -41,7 +41,8 @@ def entries(module: str) -> list[Entry]:
     for name in {**ours, **{name: None for name in mine if name in original}}:
         now, have, was = ours.get(name), mine.get(name), original.get(name)
         noted = bool(notes[1].get(name, set()) - notes[0].get(name, set())
-                     - notes[2].get(name, set()))
+                     - notes[2].get(name, set())) or not any(
+            same(exercise(have), exercise(given)) for given in (now, was) if have and given)
         if have is None:
             state = "missing"
         elif now is None:
@@ -51,14 +52,15 @@ def entries(module: str) -> list[Entry]:
         else:
             state = "ours" if not noted and (same(have, now) or same(have, was)) else "yours"
         outdated = None not in (now, have, was) and not same(was, now) and (
-            same(have, was) or same(exercise(have), exercise(was))
-            and not same(exercise(was), exercise(now)))
+            same(have, was) or not any(same(exercise(now), exercise(old)) for old in (have, was)))
         found.append(Entry(module, name, state, noted, outdated))
     return found
 
 
 def changed_outside(module: str) -> bool:
     """Whether ours has changed outside of functions since it was copied, and the copy has not."""
+    if not all(path.exists() for path in files_of(module)):
+        return False
     ours, mine, original = (outside(read(path)) for path in files_of(module))
     return original != ours != mine
 

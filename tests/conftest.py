@@ -15,12 +15,15 @@ from traceback import walk_tb
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1] / "lessons"))     # lessons are scripts, no package
+sys.path.insert(0, str(Path(__file__).parents[1] / "lessons"))     # scripts, and no package
 
 from bodies import YOUR_TURN, first_line, functions, read               # noqa: E402
 from calls import Place, calls_of                                       # noqa: E402
 from floors import FLOORS, MINE, ORDER, TOP, floor_of, test_files, title      # noqa: E402
-from states import entries                                              # noqa: E402
+from states import changed_outside, entries                             # noqa: E402
+
+
+BACK = "`python lessons/rebuild.py {}` puts it back, empty"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -85,9 +88,9 @@ class Mine:
                                         "what would be graded is not yours")
 
     def pytest_report_header(self) -> list[str]:
-        changed = sum(entry.outdated for entry in self.entries)
-        return [f"{len(self.names('empty'))} functions in {MINE} are to be written",
-                *["ours has changed since then: see `python lessons/rebuild.py`"][:changed]]
+        changed = any(entry.outdated for entry in self.entries) or any(map(changed_outside, ORDER))
+        return [f"to be written: {len(self.names('empty'))} of {len(self.entries)} functions",
+                *["ours has changed since then: see `python lessons/rebuild.py`"] * changed]
 
     @pytest.hookimpl(trylast=True)                                      # after -k
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list) -> None:
@@ -135,9 +138,13 @@ class Mine:
         unwritten = re.search(rf"{YOUR_TURN}([\w.]*\w)", text)
         if unwritten and unwritten[1] in self.names("empty"):
             return f"write {unwritten[1]}"
-        for name in self.names("missing"):
-            if re.search(rf"'{name.split('.')[-1]}'", text):
-                return f"write {name} (`python lessons/rebuild.py {name}` puts it back, empty)"
+        missing = [name for part in (-1, 0) for name in self.names("missing")
+                   if f"'{name.split('.')[part]}'" in text]
+        if missing:
+            return f"write {missing[0]} ({BACK.format(missing[0])})"
+        line = self.unknown_name_at(error)
+        if line:
+            return f"repair {line}"
         if self.raised_in(error):
             return f"repair {self.raised_in(error)}"
         suspects = self.called & set(self.places)
@@ -145,14 +152,26 @@ class Mine:
             least = min(map(self.suspicion, suspects))
             return "repair " + " or ".join(sorted(self.places[place][1] for place in suspects
                                                   if self.suspicion(place) == least))
-        named = [name for name in self.names("yours")
-                 if re.search(rf"\b{name.split('.')[-1]}\b", text)]
+        complaint = "\n".join(re.findall(r"^E .*", text, re.MULTILINE))
+        named = [name for name in self.names("yours") + self.names("empty")
+                 if re.search(rf"\b{name.split('.')[-1]}\b", complaint)]
         if named:                               # as where its signature is another than the test's
             return f"repair {' or '.join(named)}"
+        for name in self.names("missing"):
+            return f"write {name} ({BACK.format(name)})"
         where = re.findall(r"^(\S*minifast\W\w+\.py:\d+): in <module>", text, re.MULTILINE)
         if where:
             return f"repair {where[-1]}"
         return "look: what was called is ours, word for word"
+
+    def unknown_name_at(self, error: BaseException) -> str | None:
+        """The line at which a name is not known in a function of ours: its import is missing."""
+        code, line = [(frame.f_code, line) for frame, line in walk_tb(error.__traceback__)][-1]
+        file = Path(code.co_filename)
+        yours = (file.name, code.co_firstlineno, code.co_name) in self.places
+        if not isinstance(error, NameError) or file.parent != MINE or yours:
+            return None
+        return f"{file.relative_to(MINE.parents[1])}:{line} ({error})"
 
     def raised_in(self, error: BaseException | None) -> str | None:
         """The innermost function of the learner's in which an error came up, or what led to it."""

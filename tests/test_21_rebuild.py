@@ -265,11 +265,12 @@ def test_a_class_that_was_deleted_comes_back(house, newline):
         METRICS, {"Score.value"}).replace("\n", newline)
 
 
-def test_what_comes_back_stands_before_a_class_that_needs_it(house):
-    ours = SCHEDULES.replace("def twice", "class A:\n    x = linear\n\n\ndef twice")
+@pytest.mark.parametrize("user", ["class A:\n    x = linear\n", "NUMBER = linear\n"])
+def test_what_comes_back_stands_before_what_needs_it(house, user):
+    ours = SCHEDULES.replace("def twice", f"{user}\n\ndef twice")
     (house / "minifast" / "schedules.py").write_text(ours)
     rebuild(house, "linear")
-    mine(house).write_text('"""Numbers."""\n\n\n' + ours[ours.index("class A"):])
+    mine(house).write_text('"""Numbers."""\n\n\n' + ours[ours.index(user):])
     rebuild(house, "linear")
     assert mine(house).read_text() == emptied(ours, {"linear"})
 
@@ -310,8 +311,8 @@ def test_after_a_pull_the_copy_is_new_where_nothing_was_written_and_the_rest_is_
 def test_after_a_pull_what_is_renewed_is_said_once(house):
     pulled(house)
     said = " ".join(rebuild(house, "twice"))
-    assert "the new text: draw.py, schedules.twice, schedules.thrice" in said
-    assert "new text" not in " ".join(rebuild(house, "twice"))
+    assert "written nothing: draw.py, schedules.twice, schedules.thrice" in said
+    assert "up to date" not in " ".join(rebuild(house, "twice"))
 
 
 def test_after_a_pull_an_empty_function_takes_the_new_text_and_a_written_one_stays(house):
@@ -396,6 +397,24 @@ def test_of_two_that_were_called_the_one_that_passed_no_test_is_to_be_repaired(h
     text = SCHEDULES.replace("(1 - pct) * start + pct * end", "start + pct * (end - start)")
     mine(house).write_text(text.replace("number + number", "linear(number, number * 3, 1)"))
     assert "next: repair twice, for" in grade(house)[-2]
+
+
+def test_a_name_that_is_not_known_in_ours_is_named_with_its_line(house):
+    ours = SCHEDULES.replace("(1 - pct)", "(ONE - pct)").replace("\n\n\n", "\nONE = 1\n\n", 1)
+    (house / "minifast" / "schedules.py").write_text(ours)
+    rebuild(house, "twice")
+    mine(house).write_text(ours.replace("ONE = 1", "").replace("number + number", "number * 2"))
+    assert "next: repair mine/minifast/schedules.py:7 (name 'ONE' is not" in grade(house)[-2]
+
+
+def test_an_operator_that_was_deleted_is_to_be_written(house):
+    plus = "\n    def __add__(self, other):\n        return Score(self.hits + other.hits, 4)\n"
+    (house / "minifast" / "metrics.py").write_text(METRICS + plus)
+    rebuild(house, "twice")
+    mine(house, "metrics").write_text(METRICS)
+    (house / "tests" / "test_01_metrics.py").write_text(TEST_METRICS.replace(
+        "Score(1, 4).value", "(Score(1, 4) + Score(0, 4)).value"))
+    assert "next: write Score.__add__ (`python" in grade(house)[-2]
 
 
 @pytest.mark.parametrize("body", ["return 1 / 0", "raise ValueError('no')"])
