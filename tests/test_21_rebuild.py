@@ -404,7 +404,7 @@ def test_a_name_that_is_not_known_in_ours_is_named_with_its_line(house):
     (house / "minifast" / "schedules.py").write_text(ours)
     rebuild(house, "twice")
     mine(house).write_text(ours.replace("ONE = 1", "").replace("number + number", "number * 2"))
-    assert "next: repair mine/minifast/schedules.py:7 (name 'ONE' is not" in grade(house)[-2]
+    assert "next: repair mine/minifast/schedules.py:6 (name 'ONE' is not" in grade(house)[-2]
 
 
 def test_an_operator_that_was_deleted_is_to_be_written(house):
