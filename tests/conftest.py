@@ -138,10 +138,11 @@ class Mine:
         unwritten = re.search(rf"{YOUR_TURN}([\w.]*\w)", text)
         if unwritten and unwritten[1] in self.names("empty"):
             return f"write {unwritten[1]}"
-        missing = [name for part in (-1, 0) for name in self.names("missing")
-                   if f"'{name.split('.')[part]}'" in text]
-        if missing:
-            return f"write {missing[0]} ({BACK.format(missing[0])})"
+        missing = self.names("missing")
+        quoted = [name for part in (-1, 0) for name in missing
+                  if f"'{name.split('.')[part]}'" in text]
+        if quoted:
+            return f"write {quoted[0]} ({BACK.format(quoted[0])})"
         line = self.unknown_name_at(error)
         if line:
             return f"repair {line}"
@@ -157,8 +158,8 @@ class Mine:
                  if re.search(rf"\b{name.split('.')[-1]}\b", complaint)]
         if named:                               # as where its signature is another than the test's
             return f"repair {' or '.join(named)}"
-        for name in self.names("missing"):
-            return f"write {name} ({BACK.format(name)})"
+        if missing:                             # as of an operator, which nobody calls by its name
+            return f"write {missing[0]} ({BACK.format(missing[0])})"
         where = re.findall(r"^(\S*minifast\W\w+\.py:\d+): in <module>", text, re.MULTILINE)
         if where:
             return f"repair {where[-1]}"
