@@ -9,8 +9,10 @@ import sys
 import pytest
 
 from bodies import emptied, functions, is_empty, read
+from calls import calls_of
 from floors import ORDER, ROOT
 from mutants import mutants
+from rebuild import chosen
 
 SCHEDULES = '''"""Numbers."""
 
@@ -155,6 +157,11 @@ def test_a_body_gives_way_and_all_else_stays_as_it_was(before, after):
     assert emptied(before, set()) == before
 
 
+def test_what_is_empty_already_keeps_its_comments():
+    text = "def f():\n    # first this\n    " + EMPTY.format("f") + "\n    # then that\n"
+    assert emptied(text, {"f"}) == text
+
+
 def test_a_layout_that_cannot_be_edited_is_refused():
     with pytest.raises(ValueError, match="the layout around f is too odd"):
         emptied('def f(x): \\\n    "Doc."; \\\n    return 1\n', {"f"})
@@ -197,6 +204,18 @@ def test_the_copy_is_whole_and_only_the_targets_are_empty_in_it(house):
     ("Score.value", ["metrics.Score.value"]), ("schedules.twice", ["schedules.twice"])])
 def test_a_target_is_a_module_a_class_a_function_or_a_method(house, target, names):
     assert rebuild(house, target)[:-3] == [f"{name}: empty" for name in names]
+
+
+def test_a_name_that_is_a_module_and_a_function_can_be_read_either_way():
+    assert {module for module, _ in chosen("scores")} == {"scores"}
+    assert chosen("scores", modules_first=False) == [("training", "scores")]
+
+
+@pytest.mark.parametrize("arguments", [("--mutate",), ("--hint", "twice", "linear"),
+                                       ("--answer", "twice", "--audit")])
+def test_options_that_do_not_go_together_are_refused(house, arguments):
+    said = rebuild(house, *arguments)
+    assert said[0].startswith("usage:") and said[-1] == "2" and not (house / "mine").exists()
 
 
 @pytest.mark.parametrize("target, nearest", [
@@ -333,6 +352,16 @@ def test_a_second_pull_is_noticed_too(house):
         assert version in mine(house).read_text()
 
 
+def test_after_a_pull_an_empty_function_with_notes_of_the_learner_stays(house):
+    rebuild(house, "linear")
+    noted = mine(house).read_text().replace("    raise", "    # first the start\n    raise")
+    mine(house).write_text(noted)
+    ours = SCHEDULES.replace("From start to end.", "From the start.")
+    (house / "minifast" / "schedules.py").write_text(ours)
+    assert "what you noted stays" in rebuild(house, "linear")[0]
+    assert mine(house).read_text() == noted
+
+
 def test_a_new_body_in_ours_outdates_no_exercise(house):
     rebuild(house, "linear")
     ours = (house / "minifast" / "schedules.py")
@@ -380,6 +409,7 @@ def test_the_first_thing_to_write_is_named_and_nothing_after_it_runs(house):
     assert said[-2:] == ["next: write Score.value, for tests/test_01_metrics.py::test_value", "1"]
     assert "01 metrics      ---------- 0/2" in said and "02 schedules    not run" in said
     assert " ".join(said).count("FAILED") == 1 and "test_nothing_is_refused" not in " ".join(said)
+    assert not [line for line in said if line.startswith(">")]              # a short traceback
 
 
 def test_what_is_written_but_wrong_is_to_be_repaired(house):
@@ -430,6 +460,17 @@ def test_a_stop_by_ctrl_c_tells_where_it_was(house):
     rebuild(house, "twice")
     mine(house).write_text(SCHEDULES.replace("return number + number", "raise KeyboardInterrupt"))
     assert grade(house)[-2:] == ["next: repair twice, if it was that which took so long", "2"]
+
+
+def test_of_two_floors_the_higher_one_is_to_be_repaired(house):
+    ours = SCHEDULES.replace('"""Numbers."""', "from minifast.metrics import Score").replace(
+        "number + number", "Score(number * 2, 1).value")
+    (house / "minifast" / "schedules.py").write_text(ours)
+    rebuild(house, "twice", "Score.value")
+    mine(house).write_text(ours.replace("* 2", "* 3"))
+    value = METRICS.replace("self.hits / self.out_of", "self.out_of ** -1 * self.hits")
+    mine(house, "metrics").write_text(value)
+    assert "next: repair twice, for" in grade(house)[-2]
 
 
 def test_a_mistake_outside_of_functions_is_named_with_its_line(house):
@@ -505,6 +546,7 @@ def test_options_of_pytest_work_as_elsewhere(house):
     assert "next: write linear" in grade(house, "test_02_schedules.py", folder="tests")[-2]
     assert " ".join(grade(house, "--maxfail=3")).count("FAILED") == 3
     assert "next:" not in " ".join(grade(house, "--collect-only"))
+    assert grade(house, "-p", "no:terminal") == ["1"]
     assert "no test of a floor was chosen" in grade(house, "-k", "nothing_like_it")[-2]
     assert "5 failed" not in " ".join(grade(house)) and "4 failed" in " ".join(
         grade(house, "--maxfail=0"))
@@ -530,6 +572,14 @@ def test_a_hint_has_the_docstring_the_tests_that_need_it_and_the_source(house):
     assert "    tests/test_01_metrics.py::test_value\n" in said
     assert "    tests/test_01_metrics.py::test_nothing_is_refused\n" in said
     assert "Source: Euclid." in said and "test_02" not in said
+
+
+def test_a_hint_counts_the_cases_of_a_test(house):
+    cases = '@pytest.mark.parametrize("x", [1, 2])\ndef test_value(x):'
+    tests = "import pytest\n" + TEST_METRICS.replace("def test_value():", cases)
+    (house / "tests" / "test_01_metrics.py").write_text(tests)
+    said = rebuild(house, "--hint", "Score.value")
+    assert "    tests/test_01_metrics.py::test_value  (2 cases)" in said
 
 
 def test_a_hint_has_the_docstring_even_where_the_tests_are_broken(house):
@@ -560,6 +610,20 @@ def test_the_audit_lists_functions_that_no_test_of_their_floor_needs(house):
     said = rebuild(house, "--audit")
     assert [line for line in said if "no test" in line] == ["no test needs twice"]
     assert said[-1] == "1"
+
+
+def test_the_cellar_is_audited_where_it_is_named(house):
+    (house / "minifast" / "draw.py").write_text("def dot():\n    return 1\n")
+    assert rebuild(house, "--audit")[-1] == "0"
+    assert "no test needs dot" in rebuild(house, "--audit", "draw")
+
+
+def test_watching_calls_ends_with_its_block(tmp_path):
+    before = sys.getprofile()
+    with pytest.raises(ValueError, match="enough"), calls_of(tmp_path):
+        assert sys.getprofile() is not before
+        raise ValueError("enough")
+    assert sys.getprofile() is before
 
 
 def test_a_test_of_another_floor_does_not_count(house):
