@@ -1,7 +1,7 @@
 """Refuse wrong input early: each message names the argument, what came, and the way out."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -54,6 +54,14 @@ def unique(what: str, names: Iterable[str]) -> None:
     repeated = [name for name, times in Counter(names).items() if times > 1]
     if repeated:
         raise ValueError(f"{what} must differ; more than once there: {some(repeated)}")
+
+
+def one_each(what: str, values: Sequence, wanted: int, of: str) -> None:
+    """Raise ValueError, naming `what` the values are, unless they are as many as wanted, which is
+    one for each `of`: "names must be one for each tag, 17, got 16: clear, haze (+14 more)"."""
+    if len(values) != wanted:
+        raise ValueError(f"{what} must be one for each {of}, {wanted}, got {len(values)}: "
+                         f"{some(values)}")
 
 
 def same_weights(source: object, have: dict[str, Tensor], want: dict[str, Tensor]) -> None:

@@ -166,14 +166,14 @@ class ImageList:
             check_size(size)
         return replace(self, tfms=as_pair(tfms), size=size, method=method, reduced=reduced)
 
-    def add_test_folder(self, folder: str) -> "ImageList":
-        """Pictures without labels, from path/folder, sorted by name: they become data.test_dl."""
+    def add_test_folder(self, folder: Path | str) -> "ImageList":
+        """More pictures without labels, from path/folder, sorted by name: see data.test_dl."""
         self._after(self.labels, "add_test_folder", "label_from_csv or another label_...")
-        return replace(self, test=picture_files(self.path / folder))
+        return replace(self, test=(self.test or ()) + picture_files(self.path / folder))
 
     def databunch(self, bs: int = 64, val_bs: int | None = None, num_workers: int | None = None,
                   device: torch.device | None = None, seed: int = 42) -> DataBunch:
-        """The loaders; bs, val_bs, num_workers, device and seed are those of DataBunch.create."""
+        """The loaders; bs, val_bs, num_workers, device, seed are those of DataBunch.create."""
         self._after(self.labels, "databunch", "label_from_csv or another label_...")
         how = self.target, self.size, self.method, self.reduced
 

@@ -5,36 +5,68 @@ digest of the file so far. torch.load does not mind the extra bytes, and does no
 flipped bits either: that is what the digest is for.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from io import BytesIO
 import os
 from pathlib import Path
 
+from PIL import Image
 import torch
 
 DIGEST_BYTES = 32
 
 
-def write_atomic(path: Path | str, content: bytes) -> Path:
-    """Write content, bytes, to `path` so that a reader sees the old file or the new, never a half.
+@contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary name in the folder of `path`, with its suffix; what was written there is in
+    the end renamed to `path`: so a reader sees the old file or the new, never a half.
 
-    The folder is made if needed. Where disk or folder refuse, OSError, and the old file stays.
+    The folder is made if needed, and the temporary file is gone, also after an error. Where disk or
+    folder refuse, OSError (of the same errno) that names `path`; the old file is as it was.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     # In the same folder, because a rename between two disks would be a copy; with the process
-    # number, because two runs may write at once.
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    # number, because two runs may write at once; hidden, so that no folder of pictures has it.
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())        # or a power cut could leave the new name on no bytes
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        text = (f"{path} cannot be written: {error.strerror or error}. What was there is as it "
+                "was; free some space, or choose another folder")
+        # The errno decides the class: FileNotFoundError, PermissionError, ...
+        raise (OSError(text) if error.errno is None else OSError(error.errno, text)) from error
+
+
+def write_atomic(path: Path | str, content: bytes) -> Path:
+    """Write content, bytes, to `path`, and return that: whole or not at all, see `replacing`. The
+    bytes are on the disk (os.fsync) before the name is theirs."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())            # or a power cut could leave the new name on no bytes
+    return Path(path)
+
+
+def save_picture(path: Path | str, picture: Image.Image, quality: int = 90) -> Path:
+    """Write a picture to `path`, in the format of its suffix, and return that: whole or not at all,
+    see `replacing`. quality is that of a JPEG, 1..95; PNGs are packed fast, not small."""
+    with replacing(path) as temporary:
+        picture.save(temporary, quality=quality, compress_level=1)
+    return Path(path)
+
+
+def refuse_existing(path: Path | str, remedy: str, overwrite: bool = False) -> None:
+    """Raise ValueError, with a remedy, where there is something at `path`, unless overwrite is
+    true: nobody's work is to be overwritten unasked."""
+    if not overwrite and Path(path).exists():
+        raise ValueError(f"{path} exists already, and stays as it is; {remedy}")
 
 
 def save_tensors(path: Path | str, content: dict) -> Path:
@@ -43,11 +75,14 @@ def save_tensors(path: Path | str, content: dict) -> Path:
     torch.load(path, weights_only=True) reads the file too. Raises ValueError, before anything is
     written, where the content has something else in it, which could not be loaded again.
     """
-    buffer = BytesIO()
+    buffer = BytesIO()                      # may be hundreds of megabytes: so it is not copied
     torch.save(content, buffer)
-    body = buffer.getvalue()
-    unpickled(path, lambda: torch.load(BytesIO(body), "cpu", weights_only=True))
-    return write_atomic(path, body + sha256(body).digest())
+    digest = sha256(buffer.getbuffer()).digest()
+    buffer.seek(0)
+    unpickled(path, lambda: torch.load(buffer, "cpu", weights_only=True))
+    buffer.seek(0, os.SEEK_END)
+    buffer.write(digest)
+    return write_atomic(path, buffer.getbuffer())
 
 
 def load_tensors(path: Path | str) -> dict:
@@ -59,11 +94,10 @@ def load_tensors(path: Path | str) -> dict:
     if not path.is_file():
         raise ValueError(f"{path} does not exist; was it saved under another name or folder?")
     content = path.read_bytes()
-    body, digest = content[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
-    if sha256(body).digest() != digest:
+    if sha256(memoryview(content)[:-DIGEST_BYTES]).digest() != content[-DIGEST_BYTES:]:
         raise ValueError(f"{path} was altered, cut short, or not written by minifast: its digest "
                          "does not match; save it again")
-    return unpickled(path, lambda: torch.load(BytesIO(body), "cpu", weights_only=True))
+    return unpickled(path, lambda: torch.load(BytesIO(content), "cpu", weights_only=True))
 
 
 def unpickled(path: Path | str, load: Callable[[], dict]) -> dict:

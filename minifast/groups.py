@@ -117,8 +117,19 @@ def freeze_to(groups: list[nn.Module], n: int) -> None:
                 parameter.requires_grad_(isinstance(layer, _BatchNorm) or not frozen)
 
 
+def summary(groups: list[nn.Module]) -> str:
+    """A table of layer groups: of each of the `groups` its number, how many parameters it has, with
+    commas between thousands, and how many of them train. Its header: group parameters trainable."""
+    lines = ["group    parameters     trainable"]
+    for number, group in enumerate(groups):
+        sizes = [(p.numel(), p.requires_grad) for p in group.parameters()]
+        trainable = sum(size for size, trains in sizes if trains)
+        lines.append(f"{number:5} {sum(size for size, _ in sizes):13,} {trainable:13,}")
+    return "\n".join(lines)
+
+
 def group_rates(lr: float | slice, groups: int) -> list[float]:
-    """A learning rate for each layer group; `groups` is how many there are, and lr one of these:
+    """A learning rate, a plain float, for each layer group; `groups` is how many there are, and lr:
 
     0.01               the same for all
     slice(0.01)        0.01 for the last group, a tenth of it for all others
@@ -137,6 +148,7 @@ def group_rates(lr: float | slice, groups: int) -> list[float]:
     for rate in (high, high if low is None else low):
         if not 0 < rate < float("inf"):
             raise ValueError(f"a learning rate must be above 0 and finite, got {rate} in {lr!r}")
+    high = float(high)                  # numpy's numbers could not be loaded from a checkpoint
     if low is None:
         return [high / 10] * (groups - 1) + [high]
-    return [exponential(high, low, i / max(1, groups - 1)) for i in range(groups)][::-1]
+    return [exponential(high, float(low), i / max(1, groups - 1)) for i in range(groups)][::-1]

@@ -54,6 +54,25 @@ def read_column(file: Path, column: int | str) -> list[str]:
     return fields
 
 
+def read_lines(file: Path) -> list[str]:
+    """The lines of a text file without the spaces around them, blank ones left out: names of
+    classes (CamVid's codes.txt), or of files (valid.txt).
+
+    file  in UTF-8; a byte order mark does not matter
+
+    Raises ValueError, naming the file, where it is missing, no text, or has no line.
+    """
+    check.exists("list", file, "check the path")
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except ValueError as error:
+        raise ValueError(f"list {file} is no text: {error}") from error
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise ValueError(f"list {file} is empty; wanted a name in each line")
+    return names
+
+
 def picture_files(folder: Path) -> tuple[Path, ...]:
     """All pictures in a folder and below, sorted; hidden files and folders (.name) are passed over.
 

@@ -1,9 +1,11 @@
-"""Show that training moves: a bar with the time left, and a table with a line per epoch.
+"""Show that training moves: a bar with the time left, and a table with a line per epoch; and other
+tables, when it is over.
 
 The bar is drawn in terminals and notebooks only: in a log file each redraw would be a line.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import isnan
 from shutil import get_terminal_size
 import sys
 from time import perf_counter
@@ -74,3 +76,14 @@ class EpochTable:
         """Print a row of right-aligned cells: floats with six decimals as in v1, others as text."""
         texts = [f"{cell:.6f}" if isinstance(cell, float) else str(cell) for cell in cells]
         print("  ".join(text.rjust(width) for text, width in zip(texts, self.widths)), flush=True)
+
+
+def table(rows: Iterable[Sequence]) -> str:
+    """The rows of cells as lines, columns two spaces apart, the first to the left, others to the
+    right. Floats get three decimals, NaN is n/a; ints get commas between their thousands."""
+    texts = [[("n/a" if isnan(cell) else f"{cell:.3f}") if isinstance(cell, float)
+              else f"{cell:,}" if isinstance(cell, int) else cell for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*texts)]
+    return "\n".join("  ".join(text.rjust(width) if i else text.ljust(width)
+                               for i, (text, width) in enumerate(zip(row, widths)))
+                     for row in texts)

@@ -1,5 +1,6 @@
 """A number as a function of progress: straight, along a cosine, by a constant factor, one cycle."""
 
+from collections.abc import Callable, Sequence
 from math import cos, pi
 
 from torch import Tensor
@@ -55,3 +56,22 @@ def one_cycle(batch: int, batches: int, start: float, peak: float, end: float,
     if batch <= up:
         return cosine(start, peak, batch / up)
     return cosine(peak, end, (batch - up) / down)
+
+
+def one_cycle_of(peaks: Sequence[float], batches: int,
+                 pct_start: float) -> Callable[[int], tuple[list[float], float]]:
+    """The one-cycle policy of a fit: a function of the number of a batch, from 0, that gives a rate
+    per layer group, and the momentum.
+
+    peaks      the highest rate of each group; it begins at peak/25 and ends at peak/250000
+    batches    how many there are in all
+    pct_start  the share of them in which rates rise, and momentum falls
+
+    Momentum goes from .95 to .85 to .95. Source: fastai v1, fit_one_cycle.
+    """
+    def schedule(batch: int) -> tuple[list[float], float]:
+        rates = [one_cycle(batch, batches, peak / 25, peak, peak / 25e4, pct_start)
+                 for peak in peaks]
+        return rates, one_cycle(batch, batches, 0.95, 0.85, 0.95, pct_start)
+
+    return schedule

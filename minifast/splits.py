@@ -7,6 +7,7 @@ import warnings
 import numpy
 
 from minifast import check
+from minifast.listing import read_lines
 
 Split = tuple[list[int], list[int]]
 
@@ -44,11 +45,7 @@ def by_names(files: Sequence[Path], list_file: Path) -> Split:
     files than these (how many, and which); and as by_idx where one side would be empty.
     """
     check.exists("list of files", list_file, "check the path; it is relative to the pictures'")
-    try:
-        lines = list_file.read_text(encoding="utf-8-sig").splitlines()
-    except ValueError as error:
-        raise ValueError(f"list of files {list_file} is no text: {error}") from error
-    wanted = {Path(line.strip()).name for line in lines} - {""}
+    wanted = {Path(line).name for line in read_lines(list_file)}
     unknown = wanted - {file.name for file in files}
     if unknown:
         raise ValueError(f"{list_file} names {len(unknown)} files that are not there: "

@@ -105,3 +105,9 @@ def test_weights_that_are_missing_unknown_or_of_another_shape_are_refused(have):
 def test_all_weights_that_do_not_fit_are_counted_and_named():
     with pytest.raises(ValueError, match="3 are missing, unknown or of another shape: w, x, b"):
         check.same_weights("a.pt", weights(w=(2,), x=(1,)), weights(w=(3,), b=(3,)))
+
+
+def test_names_that_are_not_as_many_are_refused():
+    check.one_each("names", ["haze", "road"], 2, "tag")
+    with pytest.raises(ValueError, match=r"names .* one for each tag, 3, got 2: haze, road"):
+        check.one_each("names", ["haze", "road"], 3, "tag")

@@ -1,14 +1,21 @@
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+import errno
 from hashlib import sha256
 from io import BytesIO
 import os
 from pathlib import Path
 import pickle
+import tempfile
 
+import numpy
+from PIL import Image
 import pytest
 import torch
 
-from minifast.files import load_tensors, save_tensors, unpickled, write_atomic
+from minifast.files import (load_tensors, refuse_existing, replacing, save_picture, save_tensors,
+                            unpickled, write_atomic)
 
 CONTENT = {"weights": {"w": torch.arange(6.).reshape(2, 3), "half": torch.ones(2).bfloat16()},
            "classes": ["haze", "road"], "size": (128, 128), "mean": 0.25, "epoch": 3,
@@ -75,6 +82,129 @@ def test_two_processes_may_write_the_same_file_at_once(tmp_path, monkeypatch):
         monkeypatch.setattr(os, "getpid", lambda: process)
         write_atomic(tmp_path / "a.bin", b"abc")
     assert names[0] != names[1]
+
+
+# replacing
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+@pytest.mark.parametrize("kind", [Path, str])
+def test_what_is_written_to_the_temporary_name_gets_the_name_in_the_end(tmp_path, kind):
+    (tmp_path / "a.png").write_bytes(b"old")
+    with replacing(kind(tmp_path / "a.png")) as temporary:
+        assert temporary.parent == tmp_path and temporary.suffix == ".png"
+        assert temporary.name.startswith(".") and temporary.name != ".a.png"
+        temporary.write_bytes(b"new")
+        assert (tmp_path / "a.png").read_bytes() == b"old"
+    assert contents(tmp_path) == {"a.png": b"new"}
+
+
+@pytest.mark.parametrize("error", [KeyError("a"), KeyboardInterrupt("Ctrl-C")])
+def test_an_error_of_the_writer_comes_through_and_nothing_is_left_behind(tmp_path, error):
+    (tmp_path / "a.bin").write_bytes(b"old")
+    with pytest.raises(type(error)) as raised, replacing(tmp_path / "a.bin") as temporary:
+        temporary.write_bytes(b"half")
+        raise error
+    assert raised.value is error and contents(tmp_path) == {"a.bin": b"old"}
+
+
+def test_a_refusal_names_the_file_the_cause_and_the_way_out(tmp_path):
+    (tmp_path / "a.bin").write_bytes(b"old")
+    wanted = r"\ba\.bin cannot be written: Quota exceeded\. .* free some space, or choose another"
+    with pytest.raises(OSError, match=wanted) as raised, replacing(tmp_path / "a.bin") as temporary:
+        temporary.write_bytes(b"half")
+        raise OSError(errno.EDQUOT, "Quota exceeded", str(temporary))
+    assert raised.value.errno == errno.EDQUOT and contents(tmp_path) == {"a.bin": b"old"}
+
+
+def test_where_the_folder_is_a_file_that_is_said_and_it_stays_as_it_is(tmp_path):
+    (tmp_path / "runs").write_bytes(b"a file")
+    for path in ("runs/a.bin", "runs/deep/er/a.bin"):
+        with pytest.raises(OSError, match=rf"{path} cannot be written: (File exists|Not a dir)"):
+            write_atomic(tmp_path / path, b"new")
+    assert contents(tmp_path) == {"runs": b"a file"}
+
+
+def test_a_folder_is_not_replaced_by_a_file(tmp_path):
+    (tmp_path / "a.bin").mkdir()
+    with pytest.raises(OSError, match=r"a\.bin cannot be written: Is a directory"):
+        write_atomic(tmp_path / "a.bin", b"new")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.bin"]
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Inside, this process may do what others may: root, who may write anywhere, is nobody."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs the permissions of Unix")
+def test_a_read_only_folder_is_named_and_its_file_stays():
+    with tempfile.TemporaryDirectory() as folder:           # tmp_path lies where nobody may look
+        (Path(folder) / "a.bin").write_bytes(b"old")
+        Path(folder).chmod(0o555)
+        wanted = r"a\.bin cannot be written: Permission denied"
+        with as_nobody(), pytest.raises(PermissionError, match=wanted):
+            write_atomic(Path(folder) / "a.bin", b"new")
+        assert contents(Path(folder)) == {"a.bin": b"old"}
+        Path(folder).chmod(0o755)                           # so that it can be removed
+
+
+# save_picture
+
+def noise(rows: int, columns: int) -> Image.Image:
+    numbers = numpy.random.default_rng(0).integers(0, 4, (rows, columns, 3), dtype=numpy.uint8)
+    return Image.fromarray(numbers)
+
+
+def test_a_picture_is_written_in_the_format_of_its_suffix(tmp_path):
+    picture = noise(30, 40)
+    assert save_picture(str(tmp_path / "new" / "a.png"), picture) == tmp_path / "new" / "a.png"
+    with Image.open(tmp_path / "new" / "a.png") as found:
+        assert found.format == "PNG" and found.tobytes() == picture.tobytes()
+    sizes = []
+    for knobs in ({}, {"quality": 90}, {"quality": 30}):
+        with Image.open(save_picture(tmp_path / "a.jpg", picture, **knobs)) as found:
+            assert (found.format, found.size) == ("JPEG", (40, 30))
+        sizes.append((tmp_path / "a.jpg").stat().st_size)
+    assert sizes[0] == sizes[1] > sizes[2]
+
+
+def test_pngs_are_packed_by_the_fastest_method(tmp_path):
+    picture, sizes = noise(60, 80), []
+    for level in (0, 1, 2, 6):                              # not at all, ..., Pillow's usual level
+        picture.save(tmp_path / "theirs.png", compress_level=level)
+        sizes.append((tmp_path / "theirs.png").stat().st_size)
+    assert sizes.count(sizes[1]) == 1
+    assert save_picture(tmp_path / "a.png", picture).stat().st_size == sizes[1]
+
+
+def test_where_a_picture_cannot_be_written_the_old_file_is_intact(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"old")
+    with pytest.raises(OSError, match=r"a\.jpg cannot be written: cannot write mode P as JPEG"):
+        save_picture(tmp_path / "a.jpg", Image.new("P", (4, 4)))
+    assert contents(tmp_path) == {"a.jpg": b"old"}
+
+
+# refuse_existing
+
+def test_what_is_there_is_refused_with_the_remedy_unless_it_may_be_overwritten(tmp_path):
+    refuse_existing(tmp_path / "a.pth", "name another")
+    (tmp_path / "a.pth").touch()
+    for path in (tmp_path / "a.pth", str(tmp_path / "a.pth"), tmp_path):        # a folder, too
+        with pytest.raises(ValueError, match=r"^/\S+ exists already, .* as it is; name another$"):
+            refuse_existing(path, "name another")
+        refuse_existing(path, "name another", True)
+        refuse_existing(path, "name another", overwrite=True)
 
 
 # save_tensors, load_tensors

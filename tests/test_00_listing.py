@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from minifast.listing import is_picture, listed_files, picture_files, read_column
+from minifast.listing import is_picture, listed_files, picture_files, read_column, read_lines
 
 PLANET = "image_name,tags\ntrain_0,haze primary\ntrain_1,clear primary\n"
 
@@ -123,6 +123,25 @@ def test_a_folder_is_no_picture(tmp_path):
     (tmp_path / "a.jpg").mkdir()
     with pytest.raises(ValueError, match="names 1 of 1 pictures that have no file"):
         listed_files(csv_file(tmp_path, "name\na\n"), 0, tmp_path, ".jpg")
+
+
+# read_lines
+
+def test_the_lines_of_a_list_come_without_blank_ones_and_spaces(tmp_path):
+    (tmp_path / "codes.txt").write_bytes("\ufeffSky\r\n\r\n  Tr\u00e4e \nRoad".encode())
+    assert read_lines(tmp_path / "codes.txt") == ["Sky", "Tr\u00e4e", "Road"]
+
+
+def test_a_list_that_is_missing_no_text_or_empty_is_refused_with_its_name(tmp_path):
+    file = tmp_path / "codes.txt"
+    with pytest.raises(ValueError, match=r"list .*codes\.txt does not exist; check the path"):
+        read_lines(file)
+    file.write_bytes(b"Sky\nTr\xe4e\n")                         # latin-1
+    with pytest.raises(ValueError, match=r"list .*codes\.txt is no text: .*utf-8"):
+        read_lines(file)
+    file.write_text(" \n\n")
+    with pytest.raises(ValueError, match=r"list .*codes\.txt is empty; wanted a name in each line"):
+        read_lines(file)
 
 
 # picture_files

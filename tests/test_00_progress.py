@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from minifast import progress
-from minifast.progress import EpochTable, bar, bar_line, is_live, minutes
+from minifast.progress import EpochTable, bar, bar_line, is_live, minutes, table
 
 
 class Stream:
@@ -127,3 +127,10 @@ def test_a_bar_is_no_wider_than_the_terminal_and_so_can_be_wiped(monkeypatch, ca
     monkeypatch.setenv("COLUMNS", "30")
     list(progress.bar([1], 1, "train", lambda: "loss " * 20))
     assert [len(line) for line in capsys.readouterr().out.split("\r")] == [0, 29, 29, 0]
+
+
+def test_a_table_has_its_columns_two_spaces_apart():
+    assert table([["tag", "pictures", "F2"], ["haze", 1234, .66666], ["a", 5, float("nan")]]) == (
+        "tag   pictures     F2\n"
+        "haze     1,234  0.667\n"
+        "a            5    n/a")

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from minifast.schedules import cosine, exponential, linear, one_cycle
+from minifast.schedules import cosine, exponential, linear, one_cycle, one_cycle_of
 
 # fast.ai v1, 10 batches, pct_start .3, highest rate .01, first .01/25, last .01/25e4
 TEN_RATES = [.0004, .0028, .0076, .01, .00950485, .00811746, .00611262, .00388742, .00188258,
@@ -121,3 +121,19 @@ def test_up_and_down_are_each_half_a_cosine(pct_start):
 def test_a_share_outside_0_to_1_is_refused(pct_start):
     with pytest.raises(ValueError, match=rf"pct_start.*{re.escape(str(pct_start))}"):
         one_cycle(0, 10, 0, 1, 0, pct_start)
+
+
+def test_the_policy_of_a_fit_has_a_rate_for_each_group_and_the_momentum():
+    schedule = one_cycle_of([0.01, 0.1], 10, 0.3)
+    both = [schedule(batch) for batch in range(10)]
+    assert [rates[0] for rates, _ in both] == pytest.approx(TEN_RATES, rel=1e-5)
+    assert [rates[1] for rates, _ in both] == pytest.approx([10 * r for r in TEN_RATES], rel=1e-5)
+    # the numbers of momentum: see above; 0 of 7 batches down at 3, 6 of 7 at 9
+    assert [momentum for _, momentum in both[:4]] == pytest.approx([0.95, 0.925, 0.875, 0.85])
+    assert both[9][1] == pytest.approx(0.85 + 0.05 * (1 - cos(pi * 6 / 7)))
+
+
+def test_the_share_of_a_policy_moves_its_peak():
+    schedule = one_cycle_of([1.0], 10, 0.9)
+    assert schedule(9) == ([1.0], pytest.approx(0.85))
+    assert schedule(10)[0] == pytest.approx([4e-6]) and schedule(10)[1] == pytest.approx(0.95)

@@ -272,6 +272,17 @@ def test_a_test_folder_becomes_test_dl_in_the_order_of_its_files_without_labels(
     assert bunch(labelled(tmp_path)).test_dl is None
 
 
+def test_a_second_test_folder_adds_to_the_first(tmp_path):
+    # as the notebook does with Planet's test-jpg-additional
+    for name in ("test/b", "test/a", "more/0"):
+        save_picture(tmp_path / f"{name}.png")
+    src = labelled(tmp_path).add_test_folder("test")
+    both = src.add_test_folder(tmp_path / "more")
+    files = [tmp_path / f"{name}.png" for name in ("test/a", "test/b", "more/0")]
+    assert bunch(both).test_dl.dataset.files == files
+    assert bunch(src).test_dl.dataset.files == files[:2]
+
+
 # Step 6: loaders
 
 def test_databunch_hands_on_batch_sizes_workers_device_and_seed(tmp_path, monkeypatch):

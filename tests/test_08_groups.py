@@ -2,13 +2,14 @@ from collections import OrderedDict
 import math
 import re
 
+import numpy
 import pytest
 import torch
 from torch import Tensor, nn
 import torch.nn.functional as F
 
 from minifast.groups import (ConcatPool, body_of, computes_the_same, ends_body, freeze_to,
-                             group_rates, head, split_groups)
+                             group_rates, head, split_groups, summary)
 from minifast.resnet import resnet18, resnet34, resnet50
 
 PICTURE = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
@@ -412,3 +413,20 @@ def test_anything_but_a_number_or_a_slice_without_a_step_is_refused(lr):
 
 def test_the_last_group_has_the_last_rate_also_where_it_is_the_only_one():
     assert group_rates(slice(1e-5, 1e-3), 1) == [1e-3]
+
+
+def test_rates_are_plain_floats_whatever_numbers_came():
+    # numpy's are no plain values: a checkpoint with them could not be loaded again
+    one = numpy.float64(0.01)
+    for lr in (one, slice(one), slice(one / 100, one), slice(1, 2)):
+        assert [type(rate) for rate in group_rates(lr, 3)] == [float] * 3
+
+
+def test_summary_counts_parameters_group_by_group():
+    groups = [nn.Linear(40, 50), nn.BatchNorm1d(4), nn.Linear(4, 2)]
+    groups[0].bias.requires_grad_(False)
+    # 40 * 50 + 50 = 2,050, of which 50 do not train; 4 + 4; 4 * 2 + 2
+    assert [line.split() for line in summary(groups).splitlines()] == [
+        ["group", "parameters", "trainable"],
+        ["0", "2,050", "2,000"], ["1", "8", "8"], ["2", "10", "10"]]
+    assert len({len(line) for line in summary(groups).splitlines()}) == 1       # in columns
