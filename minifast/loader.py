@@ -5,8 +5,9 @@ rest happens here, on the device, to a whole batch at once: bytes to floats, tra
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-import signal
+from traceback import clear_frames
 
 import numpy
 import torch
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, default_collate
 from minifast import check
 from minifast.device import fork_context
 from minifast.seeds import generator_for, seed_of
+from minifast.workers import Watched, ignore_ctrl_c, let_go, name_of_item
 
 Batch = tuple[Tensor, Tensor]
 Transform = Callable[[Tensor, Tensor, Generator], Batch]    # x, y on the device; rng on the CPU
@@ -97,16 +99,46 @@ class Loader:
         return [[(i, self.seed, epoch) for i in batch] for batch in numbers]
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """The batches of any epoch, without counting it as one."""
+        """The batches of any epoch, without counting it as one.
+
+        Raises ValueError, naming item and cause, where one cannot be had, or a worker died on it.
+        """
         context = fork_context() if self.num_workers else None      # refused without workers
+        workers = self.num_workers if context else 0
+        self.watched = Watched(self.dataset, workers)
         fetched = DataLoader(
-            self.dataset, batch_sampler=self.keys(epoch), collate_fn=collate,
-            num_workers=self.num_workers if context else 0, multiprocessing_context=context,
+            self.watched, batch_sampler=self.keys(epoch), collate_fn=collate,
+            num_workers=workers, multiprocessing_context=context,
             worker_init_fn=ignore_ctrl_c, pin_memory=self.device.type == "cuda",
             # torch asks the global random state for a seed otherwise: looking would leave a trace.
             generator=generator_for(self.seed, epoch))
-        for number, (x, y) in enumerate(fetched):
-            yield self.ready(x, y, generator_for(self.seed, epoch, number))
+        with self.explained():
+            for number, (x, y) in enumerate(let_go(fetched) if workers else fetched):
+                yield self.ready(x, y, generator_for(self.seed, epoch, number))
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Inside, two errors of torch become ValueErrors that say what to do. To be put around what
+        is done with the batches, since the news of a dead worker comes at any moment.
+
+        a GPU's memory is full   try half the batch size; with one picture a batch, smaller ones.
+                                 What the broken computation held is let go of: a notebook, which
+                                 keeps the last error, would keep all variables that it passed
+        a worker process died    which item it was at, and the cause: Watched.obituary
+        """
+        try:
+            yield
+        except torch.cuda.OutOfMemoryError as error:
+            clear_frames(error.__traceback__)
+            knob = "bs" if self.train else "val_bs"
+            remedy = (f"try {knob}={self.bs // 2}" if self.bs > 1
+                      else "try smaller pictures, transform(size=...)")
+            raise ValueError(f"the GPU's memory is full, with {knob}={self.bs}: {remedy}, or a "
+                             f"smaller net. {error}") from error
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise ValueError(self.watched.obituary(error)) from error
 
     def ready(self, x: Tensor, y: Tensor, rng: Generator) -> Batch:
         """Collated x and y on the device: uint8 to float 0..1, transformed by rng, normalized."""
@@ -125,9 +157,7 @@ class Loader:
 
     def names(self, epoch: int, number: int) -> list[str]:
         """File names of an epoch's batch `number`, from 0; item numbers if there are no files."""
-        numbers = self.item_numbers(epoch)[number]
-        files = getattr(self.dataset, "files", None)
-        return [f"item {i}" if files is None else str(files[i]) for i in numbers]
+        return [name_of_item(self.dataset, i) for i in self.item_numbers(epoch)[number]]
 
 
 def collate(items: list[tuple]) -> Batch:
@@ -140,12 +170,6 @@ def collate(items: list[tuple]) -> Batch:
         raise ValueError(f"pictures of one batch differ in size: {check.some(sorted(sizes))}; "
                          "give transform(size=...)")
     return tuple(default_collate(items))
-
-
-def ignore_ctrl_c(worker: int) -> None:
-    """Ctrl-C reaches forked workers too; the parent alone reacts to it, and ends them. torch calls
-    this in each worker, and gives its number as `worker`."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def as_pair(tfms: Transform | Sequence[Transform | None] | None) -> tuple[Transform | None, ...]:

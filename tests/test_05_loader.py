@@ -1,18 +1,20 @@
+import os
 from pathlib import Path
 import random
 import signal
+import weakref
 
 import numpy
 from PIL import Image
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import TensorDataset
+from torch.utils.data import TensorDataset, get_worker_info
 
 from minifast.dataset import Dataset
 from minifast.targets import Categories
-from minifast.loader import (Loader, as_pair, collate, denormalize, ignore_ctrl_c,
-                             imagenet_stats, normalize)
+from minifast.loader import (Loader, as_pair, collate, denormalize, imagenet_stats,
+                             normalize)
 
 CPU = torch.device("cpu")
 
@@ -274,6 +276,91 @@ def test_items_without_files_are_named_by_number():
     assert loader(Numbered(6), train=False).names(0, 1) == ["item 4", "item 5"]
 
 
+class Full(Numbered):
+    """A data set in whose batches a GPU's memory is full: the transform `full` says so."""
+
+    def full(self, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        activations = torch.zeros(3)
+        self.held = weakref.ref(activations)
+        raise torch.cuda.OutOfMemoryError("tried to allocate 2 GiB")
+
+
+@pytest.mark.parametrize("train, bs, message", [
+    (True, 4, "full, with bs=4: try bs=2, or a smaller net. tried to allocate 2 GiB"),
+    (False, 5, "full, with val_bs=5: try val_bs=2, or a smaller net"),
+    (True, 1, r"full, with bs=1: try smaller pictures, transform\(size=...\), or a smaller net"),
+    (False, 1, r"full, with val_bs=1: try smaller pictures"), (True, 2, "bs=2: try bs=1,")])
+def test_where_the_gpus_memory_is_full_half_the_batch_size_is_proposed(train, bs, message):
+    # REFERENCE 3, row 26
+    dataset = Full(8)
+    with pytest.raises(ValueError, match=message):
+        list(loader(dataset, bs, train, tfms=dataset.full))
+
+
+def test_what_the_broken_computation_held_is_let_go_of_while_the_error_is_kept():
+    # REFERENCE 3, row 26: a notebook keeps the last error, and with it all variables that it passed
+    dataset = Full(8)
+    with pytest.raises(ValueError, match="memory is full") as raised:
+        list(loader(dataset, tfms=dataset.full))
+    assert isinstance(raised.value.__cause__, torch.cuda.OutOfMemoryError)
+    assert dataset.held() is None
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes do not fit"), KeyError("a"),
+                                   KeyboardInterrupt("Ctrl-C")])
+def test_other_errors_come_through_as_they_are(error):
+    def broken(x, y, rng):
+        raise error
+
+    for batches in (loader(Numbered(8)), loader(Numbered(8), tfms=broken)):
+        with pytest.raises(type(error)) as raised, batches.explained():
+            for _ in batches:
+                raise error
+        assert raised.value is error
+
+
+class Deadly(Numbered):
+    """Its item `last` ends the worker process that asks for it, by a signal or an exit code."""
+
+    def __init__(self, n: int, last: int, end):
+        super().__init__(n)
+        self.last, self.end = last, end
+
+    def __getitem__(self, key):
+        if key == self.last and get_worker_info() is not None:
+            self.end()
+        return super().__getitem__(key)
+
+
+def killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked processes")
+@pytest.mark.parametrize("end, cause", [(killed, "is killed by signal: Killed"),
+                                        (lambda: os._exit(3), "exited unexpectedly.* code 3")])
+def test_a_worker_that_died_is_accounted_for_by_file_and_cause(end, cause):
+    # REFERENCE 3, row 8
+    dataset = Deadly(4, 2, end)
+    dataset.files = [f"{i}.jpg" for i in range(4)]
+    # One batch, so the second worker reads nothing: it is not held to be at 0.jpg.
+    batches = loader(dataset, 4, False, num_workers=2)
+    with pytest.raises(ValueError, match=rf"worker died while it read 2\.jpg: .*{cause}"):
+        list(batches)
+
+
+def test_an_item_that_cannot_be_had_is_named_also_by_a_data_set_of_ones_own():
+    # REFERENCE 3, row 8
+    class Broken(Numbered):
+        def __getitem__(self, key):
+            return {}["no such field"]
+
+    for workers in (0, 1):
+        wanted = "item 0 cannot be had: KeyError: 'no such field'"
+        with pytest.raises(ValueError, match=wanted):
+            list(loader(Broken(4), train=False, num_workers=workers))
+
+
 def test_pictures_of_different_size_are_refused_with_the_way_out():
     items = [(torch.zeros(3, rows, 5, dtype=torch.uint8), 0) for rows in (4, 6, 4)]
     with pytest.raises(ValueError, match=r"size.*3, 4, 5.*3, 6, 5.*transform"):
@@ -287,25 +374,6 @@ def test_collate_stacks_pictures_and_targets():
     assert x.shape == (5, 3, 2, 4) and x.dtype == torch.uint8
     assert x[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
     assert torch.equal(y, torch.tensor([[0, 1.0], [1, 1], [2, 1], [3, 1], [4, 1]]))
-
-
-def test_ignore_ctrl_c_makes_a_process_ignore_it():
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        ignore_ctrl_c(0)
-        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def test_workers_ignore_ctrl_c_and_the_parent_does_not():
-    class Asks(Numbered):
-        def __getitem__(self, i):
-            ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-            return torch.zeros(3, 2, 2), torch.tensor(ignored)
-
-    assert epoch_of(loader(Asks(2), num_workers=1)) == [[True, True]]
-    assert epoch_of(loader(Asks(2))) == [[False, False]]
 
 
 def test_one_callable_is_for_training_alone_and_a_pair_is_kept():

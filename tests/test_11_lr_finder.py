@@ -236,13 +236,10 @@ def differences(one: dict, other: dict) -> list[str]:
     return [name for name in one if not same(one[name], other[name])]
 
 
-class OutOfLuck(Exception):
-    """An error that nobody else raises."""
-
-
 ENDINGS = {"it ends": (None, {"end_lr": 1e-3}),
            "the loss diverges": (None, {"start_lr": 1e-2, "end_lr": 1e7}),
-           "an error": (OutOfLuck("a broken file"), {}), "Ctrl-C": (KeyboardInterrupt(), {})}
+           "an error": (ValueError("a broken file"), {}),
+           "Ctrl-C": (KeyboardInterrupt("Ctrl-C"), {})}
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -264,7 +261,7 @@ def test_however_it_ends_all_is_as_it_was(tmp_path, monkeypatch, ending, frozen_
         curve = lr_find(learn, num_it=40, **knobs)
         assert (len(curve.losses) < 40) == (ending == "the loss diverges")
     else:
-        with pytest.raises(type(error)):
+        with pytest.raises(type(error), match=str(error)):
             lr_find(learn, num_it=40, **knobs)
     assert differences(before, everything(learn)) == []
     assert list(tmp_path.iterdir()) == []
@@ -303,7 +300,7 @@ def test_training_goes_on_as_if_there_had_been_no_test(ending):
         learn.freeze()
         if looked:
             dataset.error, dataset.broken = error, -1 if error is None else 7
-            with pytest.raises(type(error)) if error else nullcontext():
+            with pytest.raises(type(error), match=str(error)) if error else nullcontext():
                 lr_find(learn, num_it=12, **knobs)
             dataset.broken = -1
         learn.fit_one_cycle(2, 1e-2)
@@ -368,6 +365,14 @@ def test_a_model_that_cannot_be_copied_is_refused_and_left_alone():
 def test_batches_of_one_picture_are_refused_as_in_training():
     with pytest.raises(ValueError, match="a training batch of one picture"):
         lr_find(learner(Points(1)))
+
+
+def test_where_the_gpus_memory_is_full_a_batch_size_is_proposed():          # REFERENCE 3, row 26
+    def full(logits, y):
+        raise torch.cuda.OutOfMemoryError("tried to allocate 2 GiB")
+
+    with pytest.raises(ValueError, match="with bs=4: try bs=2, .* tried to allocate 2 GiB"):
+        lr_find(learner(loss_func=full))
 
 
 # Reading the curve

@@ -1,0 +1,85 @@
+"""What happens in the worker processes of a loader, so that one that dies can be accounted for."""
+
+from collections.abc import Iterable, Iterator
+import mmap
+import os
+import re
+import signal
+
+import numpy
+from torch.utils.data import get_worker_info
+
+
+class Watched:
+    """A data set that notes which item each worker process is at, where the parent can read it.
+
+    dataset      anything with len() and [key]; keys are item numbers, or tuples that begin with one
+    num_workers  how many processes there will be, forked off this one; 0: nothing is noted
+
+    `board` has a row per worker: its process number and the item. It is memory that parent and
+    forks share: an anonymous map, which no size of /dev/shm limits.
+    """
+
+    def __init__(self, dataset: object, num_workers: int):
+        self.dataset = dataset
+        shared = mmap.mmap(-1, 16 * max(1, num_workers))
+        self.board = numpy.frombuffer(shared, numpy.int64).reshape(-1, 2)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: int | tuple) -> object:
+        """dataset[key]. Raises ValueError, naming the item, for any error but a ValueError, which
+        names it already."""
+        number = key[0] if isinstance(key, tuple) else key
+        worker = get_worker_info()
+        if worker is not None:
+            self.board[worker.id] = os.getpid(), number
+        try:
+            return self.dataset[key]
+        except ValueError:
+            raise
+        except Exception as error:
+            raise ValueError(f"{name_of_item(self.dataset, number)} cannot be had: "
+                             f"{type(error).__name__}: {error}") from error
+
+    def obituary(self, error: RuntimeError) -> str:
+        """What to say of torch's error: the items that the workers which it names were at, as in
+        name_of_item (`nothing yet` where there are none), the cause, and a way out.
+
+        It says "DataLoader worker (pid 123) is killed by signal: Killed"; or, where the parent was
+        waiting, "DataLoader worker (pid(s) 123, 124) exited unexpectedly", with the other error as
+        its __cause__, if it knows: then that is the cause. Numbers in the bracket are processes.
+        """
+        news = [str(each).strip() for each in (error, error.__cause__)
+                if "DataLoader worker" in str(each)]
+        # Not the numbers behind the bracket: exit codes, the advice num_workers=0.
+        gone = {int(number) for text in news
+                for number in re.findall(r"\d+", text.rpartition(")")[0])}
+        items = [name_of_item(self.dataset, item) for pid, item in self.board.tolist()
+                 if pid in gone]
+        return (f"a loader's worker died while it read {' or '.join(items) or 'nothing yet'}: "
+                f"{news[-1]} Look at that file; if the machine ran out of memory, take fewer "
+                "workers (num_workers=1) or a smaller batch")
+
+
+def let_go(fetched: Iterable) -> Iterator:
+    """Yield what a DataLoader with workers, `fetched`, does; of an error only the text goes on, in
+    which a worker's has its traceback. torch keeps the error in a frame that the error keeps: the
+    workers would wait for the garbage collector, and then it for them, some seconds each."""
+    try:
+        yield from fetched
+    except ValueError as error:
+        raise error.with_traceback(None)
+
+
+def name_of_item(dataset: object, number: int) -> str:
+    """The file of a dataset's item, where that has `files`, else `item 5`, by its number."""
+    files = getattr(dataset, "files", None)
+    return f"item {number}" if files is None else str(files[number])
+
+
+def ignore_ctrl_c(worker: int) -> None:
+    """Ctrl-C reaches forked workers too; the parent alone reacts to it, and ends them. torch calls
+    this in each worker, and gives its number as `worker`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
