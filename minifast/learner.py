@@ -1,6 +1,6 @@
 """Everything that belongs to one model in one hand: data, loss, optimiser, history."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -9,14 +9,16 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from minifast import check
+from minifast.checkpoints import (export, open_checkpoint, read_state, report, restore_optimizer,
+                                  save_checkpoint)
 from minifast.databunch import DataBunch
 from minifast.device import uses_bfloat16
-from minifast.files import load_tensors, save_tensors
-from minifast.groups import freeze_to, group_rates
+from minifast.files import refuse_existing, save_tensors
+from minifast.groups import freeze_to, group_rates, summary
 from minifast.metrics import metric
 from minifast.predictions import get_preds, predict, show_results
 from minifast.recorder import COLUMNS, Recorder
-from minifast.schedules import one_cycle
+from minifast.schedules import one_cycle_of
 from minifast.scores import Metric, Score, check_metric, name_of
 from minifast.training import Loss, Schedule, fit, scores, validate
 
@@ -92,28 +94,44 @@ class Learner:
         self._fit(epochs, lambda batch: (rates, MOMENTUM), wd)
 
     def fit_one_cycle(self, epochs: int, max_lr: float | slice, pct_start: float = 0.3,
-                      wd: float | None = None) -> None:
-        """Train with the one-cycle policy (schedules.one_cycle), each group up to its own rate.
+                      wd: float | None = None, checkpoint: Path | str | None = None,
+                      resume: bool = False) -> None:
+        """Train with the one-cycle policy (schedules.one_cycle_of), each layer group up to its
+        own rate: max_lr as in groups.group_rates; epochs, wd, errors as in fit.
 
-        Rates go from max/25 to max, for a share pct_start of the batches, and down to max/250000,
-        momentum .95 to .85 to .95. max_lr as in groups.group_rates; epochs, wd, errors as in fit.
+        pct_start   share of the batches, 0..1, in which rates rise
+        checkpoint  a file in which all is saved after each epoch
+        resume      if that file is there, go on where the same fit was cut off: bit-equal on a CPU
+
+        Raises ValueError where the checkpoint is there and resume is False, or is of another fit:
+        checkpoints.open_checkpoint.
         """
         check.between("pct_start", pct_start, 0, 1)
-        peaks, batches = group_rates(max_lr, len(self.groups)), epochs * len(self.data.train_dl)
+        loader, wd = self.data.train_dl, self.wd if wd is None else wd
+        peaks, batches = group_rates(max_lr, len(self.groups)), epochs * len(loader)
+        plan = {"epochs": epochs, "max_lr": peaks, "pct_start": float(pct_start), "wd": float(wd),
+                "pictures": [len(self.data.train_ds), len(self.data.valid_ds or ())],
+                "bs": loader.bs, "seed": loader.seed, "frozen_to": self.frozen_to,
+                "metrics": list(map(name_of, self.metrics))}
+        saved, done = open_checkpoint(checkpoint, plan, resume), 0
+        if saved is not None:
+            self.load(checkpoint)
+            vars(self.recorder).update(saved["history"])
+            done, loader.epoch = saved["done"], saved["next_epoch"]
 
-        def schedule(batch: int) -> tuple[list[float], float]:
-            rates = [one_cycle(batch, batches, peak / 25, peak, peak / 25e4, pct_start)
-                     for peak in peaks]
-            return rates, one_cycle(batch, batches, 0.95, 0.85, 0.95, pct_start)
+        def save(done: int) -> None:
+            save_checkpoint(checkpoint, self.state(), self.recorder, loader.epoch, plan, done)
 
-        self._fit(epochs, schedule, wd)
+        self._fit(epochs, one_cycle_of(peaks, batches, pct_start), wd, done,
+                  None if checkpoint is None else save)
 
-    def _fit(self, epochs: int, schedule: Schedule, wd: float | None) -> None:
+    def _fit(self, epochs: int, schedule: Schedule, wd: float | None, done: int = 0,
+             save: Callable[[int], None] | None = None) -> None:
         check.between("epochs", epochs, 1)
         for group in self.optimizer.param_groups:
             group["weight_decay"] = self.wd if wd is None else wd
         fit(self.model, self.data, self.loss_func, self.optimizer, epochs, schedule, self.metrics,
-            self.recorder, self.autocast)
+            self.recorder, self.autocast, done, save)
 
     def validate(self) -> dict[str, float]:
         """valid_loss and the metrics on the validation set; see training.validate."""
@@ -123,8 +141,8 @@ class Learner:
     def score(self, function: Metric) -> Score:
         """A metric function's Score on the validation set: what it has per class is still there."""
         loader = self.data.known_loader("valid_dl")
-        totals = scores(self.model, loader, self.loss_func, [function], self.autocast)
-        return totals[name_of(function)]
+        return scores(self.model, loader, self.loss_func, [function],
+                      self.autocast)[name_of(function)]
 
     def get_preds(self, test: bool = False) -> tuple[Tensor, Tensor]:
         """(probabilities, targets) of validation, or of the test set, in the order of their files;
@@ -136,56 +154,46 @@ class Learner:
         """(caption, decision, probabilities) of a picture file; thresh: see predictions.predict."""
         return predict(self.model, self.data, file, thresh, self.autocast)
 
-    def show_results(self, rows: int = 3, thresh: float = 0.5,
-                     void_code: int | None = None) -> Image.Image:
-        """Validation pictures with the truth and the answer; rows, thresh and void_code as in
-        predictions.show_results."""
-        return show_results(self.model, self.data, rows, thresh, void_code, self.autocast)
+    def show_results(self, rows: int = 3, thresh: float = 0.5, void_code: int | None = None,
+                     items: Sequence[int] | None = None) -> Image.Image:
+        """Validation pictures with the truth and the answer; rows, thresh, void_code and items as
+        in predictions.show_results."""
+        return show_results(self.model, self.data, rows, thresh, void_code, self.autocast, items)
 
     def summary(self) -> str:
-        """A table with a line per layer group: how many parameters it has, and how many train."""
-        lines = ["group    parameters     trainable"]
-        for number, group in enumerate(self.groups):
-            sizes = [(p.numel(), p.requires_grad) for p in group.parameters()]
-            trainable = sum(size for size, trains in sizes if trains)
-            lines.append(f"{number:5} {sum(size for size, _ in sizes):13,} {trainable:13,}")
-        return "\n".join(lines)
+        """A table of the layer groups, their parameters and how many of them train."""
+        return summary(self.groups)
 
-    def save(self, file: Path | str) -> Path:
-        """Weights, optimiser, freeze state and classes to a file, whole or not at all."""
-        return save_tensors(file, {
-            "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-            "frozen_to": self.frozen_to, "classes": self.data.classes,
-            "groups": self.group_sizes()})
+    def state(self) -> dict:
+        """What `save` writes: weights, optimiser, freeze state, classes, and how many weights,
+        counted as tensors, each layer group has."""
+        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+                "frozen_to": self.frozen_to, "classes": self.data.classes,
+                "groups": [len(list(group.parameters())) for group in self.groups]}
 
-    def group_sizes(self) -> list[int]:
-        """How many weights, counted as tensors, each layer group has."""
-        return [len(list(group.parameters())) for group in self.groups]
+    def save(self, file: Path | str, overwrite: bool = False) -> Path:
+        """Write state() to a file, whole or not at all, and return its path. Raises ValueError
+        where the file is there, unless `overwrite`."""
+        refuse_existing(file, "give another name, or overwrite=True", overwrite)
+        return save_tensors(file, self.state())
 
     def load(self, file: Path | str, with_opt: bool = True) -> None:
-        """Back to what `save` wrote, and say what that was.
+        """Back to what `save` or a checkpoint wrote, and say what was and was not restored.
 
         with_opt  False: weights alone; freeze state and optimiser stay as they are
 
-        Raises ValueError, and changes nothing, where the file is unreadable, or its classes, layer
-        groups or weights are not those of this learner.
+        Raises ValueError, and changes nothing, where the file cannot be read, or does not fit.
         """
-        saved = load_tensors(file)
-        for name, mine in (("classes", self.data.classes), ("groups", self.group_sizes())):
-            if saved.get(name) != mine:
-                raise ValueError(f"{file} has {name} {saved.get(name)}, this learner has {mine}")
-        check.same_weights(file, saved["model"], self.model.state_dict())
+        saved = read_state(file, self.state())
+        print(f"{file}: {report(saved, with_opt, self.frozen_to)}")
         self.model.load_state_dict(saved["model"])
-        report = "optimiser and freeze state stay as they are"
         if with_opt:
             self.freeze_to(saved["frozen_to"])
-            self.optimizer.load_state_dict(saved["optimizer"])
-            for parameter, state in self.optimizer.state.items():
-                for name, value in state.items():
-                    # AdamW's fused kernel wants a moment to lie in memory as its parameter does,
-                    # which channels_last changes; torch keeps the layout of the file.
-                    if value.shape == parameter.shape:
-                        state[name] = torch.empty_like(parameter).copy_(value)
-            report = (f"optimiser ({len(saved['optimizer']['state'])} entries), freeze state "
-                      f"(groups from {self.frozen_to} on train)")
-        print(f"{file}: restored {len(saved['model'])} weights; {report}")
+            restore_optimizer(self.optimizer, saved["optimizer"])
+
+    def export(self, file: Path | str, thresh: float | Tensor = 0.5,
+               overwrite: bool = False) -> Path:
+        """Write to a file what inference.load_learner needs, and return its path: see thresh in
+        checkpoints.export. Raises ValueError where the file is there, unless `overwrite`."""
+        refuse_existing(file, "give another name, or overwrite=True", overwrite)
+        return export(file, self.model, self.data, thresh)

@@ -1,5 +1,6 @@
 """What a model says: of a whole data set, of one file, and, to look at, beside the truth."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -24,7 +25,7 @@ def get_preds(model: nn.Module, loader: Loader, target: Target,
     and (n, h, w) for masks; without labels targets are (n, 0). All of it is kept in memory.
     Raises ValueError where batches of masks differ in size.
     """
-    with evaluating(model):
+    with loader.explained(), evaluating(model):
         batches = [(target.probabilities(logits).cpu(), y.cpu())
                    for logits, y in outputs(model, loader, autocast)]
     if len({likely.shape[1:] for likely, _ in batches}) > 1:
@@ -32,13 +33,13 @@ def get_preds(model: nn.Module, loader: Loader, target: Target,
     return tuple(torch.cat(parts) for parts in zip(*batches))
 
 
-def predict(model: nn.Module, data: DataBunch, file: Path | str, thresh: float,
+def predict(model: nn.Module, data: DataBunch, file: Path | str, thresh: float | Tensor,
             autocast: torch.autocast) -> tuple[str, Tensor, Tensor]:
     """(caption, decision, probabilities) of the picture in a file, as v1's predict returns them.
 
     data    size, method and reduced are those of its train_ds, where that has any, else the picture
             keeps its own size; it is normalized as they are, and not transformed
-    thresh  for tags: above it the answer is yes
+    thresh  for tags: above it the answer is yes; a number, or one for each tag
 
     The decision is 0-dim for categories, (c) for tags, (H, W) for masks, the probabilities are (c),
     or (c, H, W), all on the CPU. H and W are the picture's own: for masks it is scaled as for
@@ -61,26 +62,29 @@ def predict(model: nn.Module, data: DataBunch, file: Path | str, thresh: float,
     return target.caption(decision), decision, probabilities[0]
 
 
-def show_results(model: nn.Module, data: DataBunch, rows: int, thresh: float,
-                 void_code: int | None, autocast: torch.autocast) -> Image.Image:
-    """Validation pictures of `data`, evenly spread, beside the truth and what the model says.
+def show_results(model: nn.Module, data: DataBunch, rows: int, thresh: float | Tensor,
+                 void_code: int | None, autocast: torch.autocast,
+                 items: Sequence[int] | None = None) -> Image.Image:
+    """Validation pictures of `data` beside the truth and what the model says.
 
     rows       of masks; else there are rows x rows pictures, with captions `truth / prediction`
     thresh     for tags: above it the answer is yes
     void_code  for masks: a class of the truth whose pixels are never marked as wrong
+    items      the numbers of the pictures; None: evenly spread ones, i * total // n
 
-    The n pictures are the items i * total // n; all, where there are fewer. The model sees them
+    There are n pictures, or all, where there are fewer; of `items` the first n. The model sees them
     under autocast. A row of masks is, and says below: picture, truth, prediction, difference, which
     is red; a legend has all classes that are in truth or prediction.
     """
     check.between("rows", rows, 1)
     target, loader = data.known_target(), data.known_loader("valid_dl")
     is_mask, total = isinstance(target, Masks), len(loader.dataset)
-    n = min(rows if is_mask else rows ** 2, total)
-    x, y = loader.one_batch([i * total // n for i in range(n)])
+    most = rows if is_mask else rows ** 2
+    n = min(most, total)
+    x, y = loader.one_batch([i * total // n for i in range(n)] if items is None else items[:most])
     with evaluating(model), autocast:
         logits = model(x).float()
-    x, y, said = x.cpu(), y.cpu(), target.decisions(target.probabilities(logits), thresh).cpu()
+    x, y, said = x.cpu(), y.cpu(), target.decisions(target.probabilities(logits).cpu(), thresh)
     pictures = data.pictures(x)
     if not is_mask:
         captions = [f"{target.caption(truth)} / {target.caption(answer)}"

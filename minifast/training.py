@@ -79,7 +79,7 @@ def scores(model: nn.Module, loader: Loader, loss_func: Loss, metrics: Sequence[
     """
     totals = {"valid_loss": Score(0, 0), **{name_of(function): Score(0, 0) for function in metrics}}
     ignore = getattr(loss_func, "keywords", {}).get("ignore")
-    with evaluating(model):
+    with loader.explained(), evaluating(model):
         for logits, y in outputs(model, loader, autocast):
             weight = len(y) if ignore is None else (y != ignore).sum()
             totals["valid_loss"] += Score(loss_func(logits, y).double() * weight, weight)
@@ -119,7 +119,7 @@ def train_epoch(model: nn.Module, loader: Loader, loss_func: Loss, optimizer: Op
 
     model.train()
     try:
-        with seeded(loader.seed, loader.epoch):                     # for dropout
+        with loader.explained(), seeded(loader.seed, loader.epoch):         # for dropout
             for batch in bar(loader, len(loader), "train", read_losses):
                 rates, momentum = schedule(len(recorder.rates) - recorder.fits[-1])
                 set_rates(optimizer, rates, momentum)
@@ -132,18 +132,30 @@ def train_epoch(model: nn.Module, loader: Loader, loss_func: Loss, optimizer: Op
 
 def fit(model: nn.Module, data: DataBunch, loss_func: Loss, optimizer: Optimizer, epochs: int,
         schedule: Schedule, metrics: Sequence[Metric], recorder: Recorder,
-        autocast: torch.autocast) -> None:
+        autocast: torch.autocast, done: int = 0,
+        save: Callable[[int], None] | None = None) -> None:
     """Train for some epochs, validate after each, print a table, and note it all in the recorder.
 
     data    train_dl is trained on; loss and metrics are taken on valid_dl, unless that is None
+    done    how many of the epochs were done before a stop: the recorder has them already, and the
+            table shows them again
+    save    where given, is told after each epoch how many are done
     errors  those of train_epoch, and ValueError where a training batch is a single picture
     model, loss_func, optimizer, schedule, autocast  see train_epoch
     """
     refuse_single_picture(model, data.train_dl)
     names = [] if data.valid_dl is None else ["valid_loss", *map(name_of, metrics)]
     table = EpochTable(["epoch", "train_loss", *names, "time"])
-    recorder.fits.append(len(recorder.rates))
-    for epoch in range(epochs):
+
+    def show(epoch: int, row: dict[str, float]) -> None:
+        table.line([epoch, *(row[name] for name in ["train_loss", *names]),
+                    minutes(row["seconds"])])
+
+    if done == 0:
+        recorder.fits.append(len(recorder.rates))
+    for epoch, row in enumerate(recorder.epochs[len(recorder.epochs) - done:]):
+        show(epoch, row)
+    for epoch in range(done, epochs):
         started = perf_counter()
         train_epoch(model, data.train_dl, loss_func, optimizer, schedule, recorder, autocast)
         row = {"batch": len(recorder.losses), "train_loss": recorder.train_loss()}
@@ -151,8 +163,9 @@ def fit(model: nn.Module, data: DataBunch, loss_func: Loss, optimizer: Optimizer
             row |= validate(model, data.valid_dl, loss_func, metrics, autocast)
         row["seconds"] = perf_counter() - started
         recorder.epochs.append(row)
-        table.line([epoch, *(row[name] for name in ["train_loss", *names]),
-                    minutes(row["seconds"])])
+        show(epoch, row)
+        if save is not None:
+            save(epoch + 1)
 
 
 def broken_loss(recorder: Recorder, batch: int, loader: Loader, number: int) -> str:

@@ -284,6 +284,15 @@ def test_predict_and_show_results_take_a_threshold(tmp_path, monkeypatch):
     assert asked == [0.5, 0.2, (3, 0.5, None), (2, 0.2, 3)]
 
 
+def test_show_results_may_be_of_certain_items(pixels, monkeypatch):
+    asked, one_batch = [], pixels.data.valid_dl.one_batch
+    monkeypatch.setattr(pixels.data.valid_dl, "one_batch",
+                        lambda items: asked.append(list(items)) or one_batch(items))
+    pixels.show_results(2, items=[5, 0, 3])
+    pixels.show_results(2)
+    assert asked == [[5, 0], [0, 3]]
+
+
 def test_bigger_masks_by_other_data_or_by_loading_into_a_new_learner(pixels, tmp_path):
     def bigger(size):
         dataset = Dataset(pixels.data.train_ds.files, pixels.data.train_ds.labels,
@@ -335,6 +344,36 @@ def test_summary_counts_parameters_group_by_group():
                                        "0", "20", "0", "1", "8", "8", "2", "10", "10"]
 
 
+def test_a_file_that_is_there_is_overwritten_only_if_that_is_said(tmp_path):
+    file = tmp_path / "a.pth"
+    file.write_bytes(b"somebody's work")
+    learn = learner()
+    for write in (learn.save, learn.export):
+        with pytest.raises(ValueError, match=r"a\.pth exists already, .*or overwrite=True"):
+            write(file)
+        assert file.read_bytes() == b"somebody's work"
+        assert write(file, overwrite=True) == file
+        assert "model" in torch.load(file, weights_only=True)
+        file.write_bytes(b"somebody's work")
+
+
+def test_an_export_has_the_threshold_that_it_is_given(tmp_path):
+    learn = learner()
+    for knobs, wanted in (({}, 0.5), ({"thresh": 0.25}, 0.25)):
+        file = learn.export(tmp_path / "a.pth", overwrite=True, **knobs)
+        assert torch.load(file, weights_only=True)["thresh"].item() == wanted
+
+
+def test_the_state_of_a_learner_is_what_it_is_at_now():
+    learn = learner()
+    learn.freeze_to(1)
+    learn.fit(1, 0.1)
+    state = learn.state()
+    assert same(list(state["model"].values()), weights_of(learn))
+    assert len(state["optimizer"]["state"]) == 4            # BatchNorm's two, the last Linear's two
+    assert (state["frozen_to"], state["classes"], state["groups"]) == (1, ["low", "high"], [2] * 3)
+
+
 def test_load_brings_back_weights_optimiser_and_freeze_state(tmp_path, capsys):
     learn = learner()
     learn.freeze_to(1)
@@ -343,8 +382,8 @@ def test_load_brings_back_weights_optimiser_and_freeze_state(tmp_path, capsys):
     other = learner(seed=1)
     other.load(tmp_path / "new" / "stage.pth")
     assert same(weights_of(learn), weights_of(other)) and other.frozen_to == 1
-    assert ("stage.pth: restored 9 weights; optimiser (4 entries), freeze state (groups from 1 on "
-            "train)") in capsys.readouterr().out
+    assert ("stage.pth: restored 9 weights, optimiser (4 entries), freeze state (groups from 1 on "
+            "train; before, from 0 on)") in capsys.readouterr().out
     for each in (learn, other):                             # and both go on in the same way
         each.data = points()
         each.fit(1, 0.1)
@@ -358,7 +397,8 @@ def test_load_without_optimiser_leaves_the_freeze_state(tmp_path, capsys):
     other.freeze()
     other.load(tmp_path / "stage.pth", with_opt=False)
     assert same(weights_of(learn), weights_of(other)) and other.frozen_to == 2
-    assert "optimiser and freeze state stay as they are" in capsys.readouterr().out
+    assert ("stage.pth: restored 9 weights; not restored: optimiser (0 entries), freeze state (in "
+            "the file, groups from 0 on train; here, from 2 on)") in capsys.readouterr().out
 
 
 def test_load_refuses_other_classes_and_other_models_and_changes_nothing(tmp_path):
@@ -371,7 +411,7 @@ def test_load_refuses_other_classes_and_other_models_and_changes_nothing(tmp_pat
     wide.save(tmp_path / "wide.pth")
     save_tensors(tmp_path / "other.pth", {"weight": torch.zeros(2)})
     for name, reason in (("turned", "classes .'high', 'low'."), ("small", r"groups \[2\]"),
-                         ("wide", "0.weight"), ("other", "classes None"), ("none", "exist")):
+                         ("wide", "0.weight"), ("other", "not written"), ("none", "exist")):
         with pytest.raises(ValueError, match=rf"{name}\.pth.*{reason}"):
             learn.load(tmp_path / f"{name}.pth")
     assert same(before, weights_of(learn)) and learn.frozen_to == 0

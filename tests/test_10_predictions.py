@@ -1,4 +1,5 @@
 from pathlib import Path
+import weakref
 
 import numpy
 from PIL import Image, ImageColor
@@ -127,6 +128,23 @@ def test_masks_of_different_sizes_cannot_be_put_together(tmp_path):
         get_preds(LightPixels(), data.valid_dl, data.target, FLOAT32)       # 3, 3, and 1
 
 
+def test_where_the_gpus_memory_is_full_half_the_batch_size_is_proposed(tmp_path):
+    # REFERENCE 3, row 26
+    held = []
+
+    class Full(Light):
+        def forward(self, x: Tensor) -> Tensor:
+            activations = super().forward(x)
+            held.append(weakref.ref(activations))
+            raise torch.cuda.OutOfMemoryError("tried to allocate 2 GiB")
+
+    data, model = greys(tmp_path, bs=4), Full()
+    wanted = "with val_bs=4: try val_bs=2, or a smaller net. tried to allocate 2 GiB"
+    with pytest.raises(ValueError, match=wanted):
+        get_preds(model, data.valid_dl, data.target, FLOAT32)
+    assert held[0]() is None and model.training
+
+
 # One file
 
 def test_predict_says_class_number_and_probabilities(tmp_path):
@@ -222,6 +240,18 @@ def test_results_are_captioned_by_truth_and_prediction(tmp_path, sheet):
     assert sheet["captions"] == ["dark / dark", "dark / light", "light / light", "light / light"]
     assert [picture[0, 0, 0] for picture in sheet["pictures"]] == [10, 250, 200, 150]
     assert sheet["columns"] == 2
+
+
+@pytest.mark.parametrize("items", [[6, 0, 2], [6, 0, 2, 5, 1]])
+def test_results_may_be_of_certain_items_the_first_that_there_is_room_for(tmp_path, sheet, items):
+    show_results(Light(), greys(tmp_path), 2, 0.5, None, FLOAT32, items=items)
+    assert [picture[0, 0, 0] for picture in sheet["pictures"]] == [GREYS[i] for i in items[:4]]
+    assert sheet["captions"][:2] == ["light / light", "dark / dark"]
+
+
+def test_of_masks_there_are_as_many_certain_items_as_rows(tmp_path, sheet):
+    show_results(LightPixels(), halves(tmp_path), 2, 0.5, None, FLOAT32, [4, 5, 6])
+    assert len(sheet["pictures"]) == 2 * 4
 
 
 def test_results_of_tags_go_by_the_threshold_and_are_no_more_than_there_are(tmp_path, sheet):

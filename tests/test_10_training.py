@@ -1,5 +1,10 @@
 from functools import partial
 from math import isnan
+import mmap
+import os
+import signal
+from time import sleep
+import weakref
 
 import pytest
 import torch
@@ -281,9 +286,10 @@ def test_the_history_has_a_row_per_epoch_and_the_table_shows_it(capsys):
 
 def test_meanwhile_a_bar_shows_the_smoothed_loss(monkeypatch, capsys):
     monkeypatch.setattr("minifast.progress.is_live", lambda: True)
-    recorder = run(linear(), points(n_valid=0), epochs=1)
+    recorder = run(linear(), points(), epochs=1)
     shown = capsys.readouterr().out
     assert "5/5" in shown and f"loss {recorder.train_loss():.4f}" in shown
+    assert "\rtrain █" in shown and "\rvalid █" in shown
 
 
 def test_without_validation_pictures_there_are_no_such_columns(capsys):
@@ -407,3 +413,143 @@ def test_dropout_differs_from_epoch_to_epoch_and_from_seed_to_seed():
         run(model, DataBunch.create(ones, None, target=Categories(["a", "b"]), bs=40, seed=seed,
                                     device=torch.device("cpu")))
     assert all(not torch.equal(a, b) for i, a in enumerate(masks) for b in masks[:i])
+
+
+# After a stop
+
+def row(loss: float) -> dict[str, float]:
+    return {"batch": 5, "train_loss": loss, "valid_loss": loss / 2, "seconds": 61}
+
+
+def test_a_fit_goes_on_after_the_epochs_that_were_done_and_shows_them_again(capsys):
+    recorder, model, asked, told = Recorder(), linear(), [], []
+    recorder.losses, recorder.momenta = [.9] * 13, [.9] * 13    # 3 batches of a fit before, then 10
+    recorder.rates, recorder.fits = [[.1]] * 13, [0, 3]
+    recorder.epochs = [row(.8), row(.5), row(.25)]
+
+    def schedule(batch):
+        asked.append(batch)
+        return [0.1], 0.9
+
+    fit(model, points(), F.cross_entropy, adamw(model), 3, schedule, [], recorder, FLOAT32, 2,
+        told.append)
+    assert asked == [10, 11, 12, 13, 14] and told == [3]
+    assert recorder.fits == [0, 3] and len(recorder.losses) == 18 and len(recorder.epochs) == 4
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[1:3] == [["0", "0.500000", "0.250000", "01:01"],
+                          ["1", "0.250000", "0.125000", "01:01"]]
+    assert len(lines) == 4 and lines[3][0] == "2"
+
+
+def test_where_all_epochs_were_done_nothing_is_trained(capsys):
+    recorder, model, told = Recorder(), linear(), []
+    recorder.fits, recorder.epochs = [0], [row(.5), row(.25)]
+    before = state_of(model, adamw(model))
+    fit(model, points(), F.cross_entropy, adamw(model), 2, constant, [], recorder, FLOAT32, 2,
+        told.append)
+    assert all(map(torch.equal, before, state_of(model, adamw(model)))) and told == []
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_after_each_epoch_it_is_told_how_many_are_done():
+    recorder, model, told = Recorder(), linear(), []
+    fit(model, points(), F.cross_entropy, adamw(model), 3, constant, [], recorder, FLOAT32,
+        save=lambda done: told.append((done, len(recorder.epochs), len(recorder.losses))))
+    assert told == [(1, 1, 5), (2, 2, 10), (3, 3, 15)]
+
+
+# Failures that name the way out
+
+class Full(nn.Linear):
+    """A model for which a GPU's memory is full, in training mode or in eval mode."""
+
+    def __init__(self, in_training: bool):
+        super().__init__(2, 2)
+        self.in_training, self.held = in_training, []
+
+    def forward(self, x: Tensor) -> Tensor:
+        activations = super().forward(x)
+        self.held.append(weakref.ref(activations))
+        if self.training == self.in_training:
+            raise torch.cuda.OutOfMemoryError("tried to allocate 2 GiB")
+        return activations
+
+
+@pytest.mark.parametrize("in_training, bs, remedy", [
+    (True, 5, "bs=5: try bs=2"), (False, 5, "val_bs=5: try val_bs=2"),
+    (True, 1, "bs=1: try smaller pictures"), (False, 1, "val_bs=1: try smaller pictures")])
+def test_where_the_gpus_memory_is_full_half_the_batch_size_is_proposed(in_training, bs, remedy):
+    # REFERENCE 3, row 26
+    model = Full(in_training)
+    with pytest.raises(ValueError, match=f"with {remedy}.* tried to allocate 2 GiB") as raised:
+        run(model, points(bs=bs))
+    assert raised.value.__traceback__ and model.held[-1]() is None      # though the error is kept
+
+
+def test_when_the_gpus_memory_is_full_what_was_learned_stays():
+    model, recorder = linear(), Recorder()
+    start, calls = model.weight.detach().clone(), []
+
+    def loss(logits, y):
+        calls.append(1)
+        if len(calls) == 3:
+            raise torch.cuda.OutOfMemoryError("tried to allocate 2 GiB")
+        return F.cross_entropy(logits, y)
+
+    with pytest.raises(ValueError, match="try bs=2"):
+        train_epoch(model, add_fit(recorder, points()), loss, adamw(model), constant, recorder,
+                    FLOAT32)
+    assert len(recorder.losses) == 2 and not torch.equal(model.weight, start)
+
+
+class Deadly(Points):
+    """In a worker process its second item waits for the start of a model, and so many seconds more,
+    and kills the worker."""
+
+    def __init__(self, n: int, seconds: float):
+        super().__init__(n)
+        self.started, self.asked, self.parent = mmap.mmap(-1, 1), 0, os.getpid()
+        self.seconds = seconds
+
+    def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
+        self.asked += 1
+        if self.asked == 2 and os.getpid() != self.parent:
+            while not self.started[0]:
+                sleep(0.001)
+            sleep(self.seconds)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(i)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked processes")
+@pytest.mark.parametrize("busy", [True, False])
+def test_a_worker_that_died_is_named_when_it_is_waited_for_and_when_the_model_is_at_work(busy):
+    # REFERENCE 3, row 8
+    dataset = Deadly(6, seconds=0 if busy else 0.2)         # by then the parent waits for the item
+    data = DataBunch.create(dataset, None, target=Categories(["low", "high"]), bs=1, num_workers=1,
+                            device=torch.device("cpu"))
+    weights = linear()
+
+    def model(x: Tensor) -> Tensor:
+        dataset.started[0] = 1
+        for _ in range(1000 * busy):
+            sleep(0.01)                                     # up to 10 s; the news comes at once
+        return weights(x)
+
+    name = data.train_dl.names(0, 1)[0]
+    wanted = rf"worker died while it read {name}: .*is killed by signal: Killed.* fewer workers"
+    recorder = Recorder()
+    with pytest.raises(ValueError, match=wanted):
+        train_epoch(Function(model), add_fit(recorder, data), F.cross_entropy, adamw(weights),
+                    constant, recorder, FLOAT32)
+
+
+def test_an_item_that_cannot_be_had_is_named_in_training():
+    class Broken(Points):
+        def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
+            return {}[i]
+
+    data = DataBunch.create(Broken(4), None, target=Categories(["low", "high"]), bs=4,
+                            device=torch.device("cpu"))
+    with pytest.raises(ValueError, match=r"point\d cannot be had: KeyError: \d"):
+        run(linear(), data)                                 # REFERENCE 3, row 8

@@ -1,0 +1,139 @@
+"""A learner as a file: to go back to, to go on from after the power was cut, to predict with.
+
+What is in such a file is tensors and plain values, see files.save_tensors.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from minifast import check
+from minifast.databunch import DataBunch
+from minifast.files import load_tensors, refuse_existing, save_tensors, write_atomic
+from minifast.recorder import Recorder
+
+EXPORTED = "a model for minifast.inference"
+
+
+def read_state(file: Path | str, mine: dict) -> dict:
+    """What Learner.save wrote to a file: a dict that fits a learner whose state is `mine` now. The
+    classes, in order, groups, and names and shapes of weights must be the same.
+
+    Raises ValueError, naming the file, where it is unreadable or no saved learner, or does not fit.
+    """
+    saved = load_tensors(file)
+    if not set(mine) <= set(saved):
+        raise ValueError(f"{file} was not written by learn.save; of learn.export? Then "
+                         "inference.load_learner reads it")
+    for name in ("classes", "groups"):
+        if saved[name] != mine[name]:
+            raise ValueError(f"{file} has {name} {saved[name]}, this learner has {mine[name]}")
+    check.same_weights(file, saved["model"], mine["model"])
+    return saved
+
+
+def report(saved: dict, with_opt: bool, frozen_to: int) -> str:
+    """What Learner.load says: of what is `saved` in a file (read_state), what it restored.
+
+    with_opt   whether optimiser and freeze state are among that
+    frozen_to  the learner's own freeze state before
+
+        restored 5 weights, optimiser (8 entries), freeze state (groups from 0 on train; before,
+            from 2 on)                                      (no `before` where it was the same)
+        restored 5 weights; not restored: optimiser (8 entries), freeze state (in the file, groups
+            from 0 on train; here, from 2 on)
+    """
+    begin = f"restored {len(saved['model'])} weights"
+    rest = f"optimiser ({len(saved['optimizer']['state'])} entries), freeze state "
+    trains = f"groups from {saved['frozen_to']} on train"
+    if not with_opt:
+        return f"{begin}; not restored: {rest}(in the file, {trains}; here, from {frozen_to} on)"
+    before = "" if frozen_to == saved["frozen_to"] else f"; before, from {frozen_to} on"
+    return f"{begin}, {rest}({trains}{before})"
+
+
+def restore_optimizer(optimizer: Optimizer, state: dict) -> None:
+    """Put a saved state (Optimizer.state_dict) into an optimizer of the same layer groups."""
+    optimizer.load_state_dict(state)
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            # AdamW's fused kernel wants a moment to lie in memory as its parameter does, which
+            # channels_last changes; torch keeps the layout of the file.
+            if value.shape == parameter.shape:
+                values[name] = torch.empty_like(parameter).copy_(value)
+
+
+def save_checkpoint(file: Path | str, state: dict, recorder: Recorder, next_epoch: int, plan: dict,
+                    done: int) -> None:
+    """Write to a file what a fit needs to go on: Learner.load reads it, too.
+
+    state       what Learner.save writes
+    recorder    the history so far
+    next_epoch  the number that the training loader gives its next epoch
+    plan, done  what the fit is, by name; and how many of its epochs are done
+    """
+    history = {name: getattr(recorder, name)
+               for name in ("losses", "rates", "momenta", "fits", "epochs")}
+    save_tensors(file, {**state, "history": history, "next_epoch": next_epoch, "plan": plan,
+                        "done": done})
+
+
+def open_checkpoint(file: Path | str | None, plan: dict, resume: bool) -> dict | None:
+    """What a fit goes on from: read_checkpoint(file, plan), where the file is there, else None.
+
+    Raises ValueError where the file is there and resume is False, or resume is True and file None;
+    and as read_checkpoint does. Raises OSError where its folder cannot be written to: that is tried
+    now, since after an epoch it would be too late.
+    """
+    if file is None:
+        if resume:
+            raise ValueError("resume=True goes on from a file: give checkpoint=FILE, too")
+        return None
+    if not resume:
+        refuse_existing(file, "resume=True goes on from it; or name another file")
+    write_atomic(Path(f"{file}.probe"), b"").unlink()
+    return read_checkpoint(file, plan) if Path(file).exists() else None
+
+
+def read_checkpoint(file: Path | str, plan: dict) -> dict:
+    """What save_checkpoint wrote to a file, for a fit with the same plan.
+
+    Raises ValueError, naming the file, where it is unreadable or no checkpoint, or of a fit with
+    another plan: what differs, there and here.
+    """
+    saved = load_tensors(file)
+    if "plan" not in saved:
+        raise ValueError(f"{file} is no checkpoint: fit_one_cycle(..., checkpoint=...) writes one")
+    differs = [f"{name} {saved['plan'].get(name)} there, {value} here"
+               for name, value in plan.items() if saved["plan"].get(name) != value]
+    if differs:
+        raise ValueError(f"{file} is of another fit: {'; '.join(differs)}. Go on as it began, or "
+                         "name another file")
+    return saved
+
+
+def export(file: Path | str, model: nn.Module, data: DataBunch, thresh: float | Tensor) -> Path:
+    """Write to a file all that inference.load_learner needs; returns its path.
+
+    model   its attribute `recipe`, if it has one, says how to make it anew: vision.build
+    data    gives classes and kind of target; size, method and reduced of its train_ds, if that has
+            any; and statistics
+    thresh  for tags: above it the answer is yes; a number, or one for each tag
+
+    Raises ValueError where the classes are unknown, or thresh has another number than one for each.
+    """
+    target, dataset, stats = data.known_target(), data.train_ds, data.train_dl.stats
+    size, thresh = getattr(dataset, "size", None), torch.as_tensor(thresh, dtype=torch.float32)
+    if thresh.ndim:
+        check.one_each("thresh", thresh.tolist(), len(target.classes), "class")
+    return save_tensors(file, {
+        "content": EXPORTED, "model": model.state_dict(),
+        "recipe": getattr(model, "recipe", {"kind": "own", "arch": type(model).__name__}),
+        "target": type(target).__name__, "classes": list(map(str, target.classes)),
+        "div": getattr(target, "div", False),
+        "size": None if size is None else list(map(int, size)),
+        "method": getattr(dataset, "method", "crop"), "reduced": getattr(dataset, "reduced", True),
+        "stats": None if stats is None else [part.cpu() for part in stats],
+        "thresh": thresh})
