@@ -6,15 +6,19 @@ from pathlib import Path
 
 from torch import nn
 
+from minifast import check
 from minifast.databunch import DataBunch
 from minifast.groups import body_of, head, split_groups
 from minifast.learner import Learner
-from minifast.scores import Metric
+from minifast.resnet import resnet18, resnet34, resnet50
+from minifast.scores import Metric, name_of
 from minifast.seeds import seeded
 from minifast.targets import Masks
 from minifast.training import Loss
-from minifast.unet import DynamicUNet, shapes_in
+from minifast.unet import DynamicUNet, UNet, shapes_in
 from minifast.weights import load_pretrained
+
+ARCHS = {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50}
 
 
 def cnn_learner(data: DataBunch, arch: Callable[[], nn.Module],
@@ -36,10 +40,9 @@ def cnn_learner(data: DataBunch, arch: Callable[[], nn.Module],
     if isinstance(data.target, Masks):
         raise ValueError("cnn_learner answers for whole pictures, these have masks: unet_learner")
     with seeded(seed):
-        body = body_from(arch, pretrained)
-        top = head(shapes_in(body)[-1][0], data.c, ps=ps)
-    model = nn.Sequential(OrderedDict(body=body, head=top))
-    learn = Learner(data, model, None, metrics, split_groups(body, top), wd, precision)
+        model = cnn(arch, data.c, pretrained, ps)
+    groups = split_groups(model.body, model.head)
+    learn = Learner(data, model, None, metrics, groups, wd, precision)
     if pretrained:
         learn.freeze()
     return learn
@@ -62,7 +65,7 @@ def unet_learner(data: DataBunch, arch: Callable[[], nn.Module],
     if not isinstance(data.target, Masks):
         raise ValueError("unet_learner answers for each pixel, which needs masks: see cnn_learner")
     with seeded(seed):
-        model = DynamicUNet(body_from(arch, pretrained), data.c, bottle)
+        model = unet(arch, data.c, pretrained, bottle)
     rest = nn.ModuleList(part for name, part in model.named_children() if name != "body")
     learn = Learner(data, model, loss_func, metrics, split_groups(model.body, rest), wd, precision)
     if pretrained:
@@ -70,11 +73,54 @@ def unet_learner(data: DataBunch, arch: Callable[[], nn.Module],
     return learn
 
 
+def cnn(arch: Callable[[], nn.Module], classes: int, pretrained: bool | str | Path = False,
+        ps: float = 0.5) -> nn.Sequential:
+    """The model of cnn_learner, for so many classes: its `body` and a new `head`; arch, pretrained
+    and ps as there. Its attribute `recipe` tells, in an exported file, how to make it again."""
+    body = body_from(arch, pretrained)
+    model = nn.Sequential(OrderedDict(body=body, head=head(shapes_in(body)[-1][0], classes, ps=ps)))
+    model.recipe = {"kind": "cnn", "arch": name_of(arch)}
+    return model
+
+
+def unet(arch: Callable[[], nn.Module], classes: int, pretrained: bool | str | Path = False,
+         bottle: bool = False) -> DynamicUNet:
+    """The model of unet_learner, for so many classes; arch, pretrained and bottle as there. Its
+    attribute `recipe` tells, in an exported file, how to make it again."""
+    model = DynamicUNet(body_from(arch, pretrained), classes, bottle)
+    model.recipe = {"kind": "unet", "arch": name_of(arch), "bottle": bottle}
+    return model
+
+
+def build(recipe: dict, classes: int, arch: Callable[[], nn.Module] | None) -> nn.Module:
+    """The model that a recipe describes, for so many classes, with new weights.
+
+    recipe  a dict; its "kind" says what else is in it
+            UNet       channels, levels              UNet
+            cnn        arch                          cnn
+            unet       arch, bottle                  unet
+            own        arch                          the whole model is what arch() returns
+    arch    the constructor; None: the one in ARCHS that has the recipe's name
+
+    Raises ValueError on another kind, or an arch that is not in ARCHS.
+    """
+    kind, name = recipe.get("kind"), recipe.get("arch")
+    check.one_of("kind of model", kind, ["UNet", "cnn", "unet", "own"])
+    if kind == "UNet":
+        return UNet(classes, recipe["channels"], recipe["levels"])
+    if arch is None and (kind == "own" or name not in ARCHS):
+        raise ValueError(f"it is made of {name!r}, which is none of ours; give "
+                         "load_learner(file, arch=its constructor)")
+    arch = arch or ARCHS[name]
+    if kind == "own":
+        return arch()
+    return cnn(arch, classes) if kind == "cnn" else unet(arch, classes, bottle=recipe["bottle"])
+
+
 def body_from(arch: Callable[[], nn.Module], pretrained: bool | str | Path) -> nn.Sequential:
     """The body of a net that `arch` makes, with pretrained weights or without: see cnn_learner. The
-    net is known by arch.__name__."""
-    name = getattr(arch, "__name__", str(arch))
+    net is known by scores.name_of(arch)."""
     net = arch()
     if pretrained:
-        load_pretrained(net, name, pretrained)
-    return body_of(net, name)
+        load_pretrained(net, name_of(arch), pretrained)
+    return body_of(net, name_of(arch))

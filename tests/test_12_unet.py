@@ -75,6 +75,13 @@ def test_what_a_unet_is_made_of():
     assert count(UNet(5, 4, 1)) == first + down + (8 * 4 * 4 + 4) + up + (4 * 5 + 5)
 
 
+def test_a_unets_recipe_makes_another_of_the_same_shape():
+    assert UNet(12).recipe == {"kind": "UNet", "channels": 32, "levels": 4}
+    net = UNet(5, 4, 3)
+    assert net.recipe == {"kind": "UNet", "channels": 4, "levels": 3}
+    assert "recipe" not in "".join(net.state_dict())            # a plain dict, and no weight
+
+
 def test_a_double_conv_is_two_convolutions_each_with_batchnorm_and_relu():
     layers, x = double_conv(3, 4), picture(6, 5, n=2)
     kinds = [nn.Conv2d, nn.BatchNorm2d, nn.ReLU] * 2

@@ -6,14 +6,16 @@ import pytest
 import torch
 from torch import nn
 
+from minifast import vision
 from minifast.datablock import ImageList
 from minifast.databunch import DataBunch
 from minifast.files import save_tensors
 from minifast.learner import Learner
 from minifast.groups import freeze_to
-from minifast.resnet import resnet18, resnet34
+from minifast.resnet import resnet18, resnet34, resnet50
 from minifast.targets import pixel_loss
-from minifast.vision import cnn_learner, unet_learner
+from minifast.unet import DynamicUNet, UNet
+from minifast.vision import ARCHS, body_from, build, cnn, cnn_learner, unet, unet_learner
 
 
 class SmallNet(nn.Module):
@@ -243,3 +245,75 @@ def test_a_unet_goes_big_by_loading_into_a_new_learner_that_is_frozen_again(mask
                    other.model.state_dict().values()))
     other.fit(1, 1e-3)
     assert isinstance(other, Learner) and other.get_preds()[0].shape == (2, 3, 45, 61)
+
+
+# The models, and how to make them again
+
+def shapes(model: nn.Module) -> dict[str, tuple]:
+    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
+
+
+def test_a_cnn_is_a_body_and_a_head_for_so_many_classes():
+    model = cnn(SmallNet, 5, ps=0.2)
+    assert [name for name, _ in model.named_children()] == ["body", "head"]
+    assert model(torch.rand(2, 3, 16, 20)).shape == (2, 5)
+    assert [model.head[i].p for i in (3, 7)] == [0.1, 0.2] and cnn(SmallNet, 5).head[7].p == 0.5
+    assert model.recipe == {"kind": "cnn", "arch": "SmallNet"}
+
+
+def test_a_unet_stands_on_a_body_for_so_many_classes():
+    model = unet(SmallNet, 5)
+    assert isinstance(model, DynamicUNet) and model(torch.rand(2, 3, 16, 20)).shape == (
+        2, 5, 16, 20)
+    assert model.recipe == {"kind": "unet", "arch": "SmallNet", "bottle": False}
+    slim = unet(SmallNet, 5, bottle=True)
+    assert slim.recipe["bottle"] is True and slim.cross[0][0].out_channels == 11 // 2
+
+
+def test_models_have_pretrained_weights_where_a_file_of_them_is_given(tmp_path):
+    net = SmallNet()
+    file = save_tensors(tmp_path / "small.pth", net.state_dict())
+    for body in (cnn(SmallNet, 2, file).body, unet(SmallNet, 2, file).body,
+                 body_from(SmallNet, file)):
+        assert torch.equal(body.conv.weight, net.conv.weight)
+    assert not torch.equal(body_from(SmallNet, False).conv.weight, net.conv.weight)
+
+
+def test_archs_are_ours_by_the_names_that_recipes_have():
+    assert ARCHS == {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50}
+
+
+@pytest.mark.parametrize("make", [
+    lambda: cnn(SmallNet, 5), lambda: unet(SmallNet, 5), lambda: UNet(5, 4, 2),
+    lambda: unet(SmallNet, 5, bottle=True)], ids=["cnn", "unet", "UNet", "bottle"])
+@pytest.mark.parametrize("known", [True, False])
+def test_a_recipe_makes_a_model_of_the_same_shape_again(monkeypatch, make, known):
+    model = make()
+    if known:
+        monkeypatch.setitem(vision.ARCHS, "SmallNet", SmallNet)
+    again = build(model.recipe, 5, None if known else SmallNet)
+    assert type(again) is type(model) and shapes(again) == shapes(model)
+    assert again.recipe == model.recipe
+    assert shapes(build(model.recipe, 3, SmallNet)) != shapes(model)            # other classes
+
+
+def test_an_own_model_is_what_its_constructor_makes():
+    own = build({"kind": "own", "arch": "Sequential"}, 5, lambda: nn.Sequential(nn.Conv2d(3, 5, 1)))
+    assert shapes(own) == {"0.weight": (5, 3, 1, 1), "0.bias": (5,)}
+
+
+def test_an_own_model_needs_its_constructor_even_where_it_has_the_name_of_ours():
+    with pytest.raises(ValueError, match=r"'resnet18', which is none of ours.*arch=its constr"):
+        build({"kind": "own", "arch": "resnet18"}, 2, None)
+
+
+@pytest.mark.parametrize("kind", ["cnn", "unet"])
+def test_a_body_that_is_none_of_ours_is_named_unless_its_constructor_is_given(kind):
+    with pytest.raises(ValueError, match=r"made of 'SmallNet', which is none of ours; give load"):
+        build({"kind": kind, "arch": "SmallNet", "bottle": False}, 2, None)
+
+
+@pytest.mark.parametrize("recipe", [{}, {"kind": "unets"}, {"kind": None}, {"kind": 1}])
+def test_a_recipe_of_another_kind_is_refused(recipe):
+    with pytest.raises(ValueError, match="no kind of model .*there are: UNet, cnn, unet, own"):
+        build(recipe, 2, SmallNet)

@@ -1,0 +1,81 @@
+"""A submission for Kaggle's Planet competition: a CSV with the tags of each test picture."""
+
+from collections.abc import Sequence
+import csv
+from io import StringIO
+from pathlib import Path
+import warnings
+
+from torch import Tensor
+
+from minifast import check
+from minifast.files import refuse_existing, replacing, write_atomic
+from minifast.inference import Predictions
+from minifast.listing import read_column
+from minifast.targets import Tags
+
+DELIM = " "                                             # between two tags, in Planet's files
+
+
+def write_submission(file: Path | str, names: Sequence[str], predictions: Predictions,
+                     thresh: float | Tensor, overwrite: bool = False) -> Path:
+    """Write a CSV with the columns image_name,tags: a row for each of `names`, in that order.
+
+    names        of all test pictures, without folder and suffix: each once
+    predictions  of tags, for these pictures and no others, in any order (Predictor.predict_files)
+    thresh       strictly above it a tag is said: a number, or a tensor, one per tag
+    overwrite    write even where the file is there
+    returns      the file; it was read back, and says what was to be said, before it got its name
+
+    A warning names pictures that get no tag: their rows are empty, and score nothing.
+    Raises ValueError where the file is there; where predictions are not of tags; where a name is
+    twice in names or predictions, or in one of them alone; where thresholds are not one per tag;
+    where a row does not come back as it was written, as where a tag has a space in it.
+    """
+    refuse_existing(file, "give another name, or overwrite=True", overwrite)
+    if not isinstance(predictions.target, Tags):
+        raise ValueError(f"a submission has tags, these are {type(predictions.target).__name__}")
+    if isinstance(thresh, Tensor) and thresh.ndim:
+        check.one_each("thresholds", thresh.tolist(), len(predictions.target.classes), "tag")
+    check.unique("names of the test pictures", names)
+    check.unique("names of the predicted pictures", predictions.names)
+    missing, unknown = (sorted(set(one) - set(other))
+                        for one, other in ((names, predictions.names), (predictions.names, names)))
+    if missing or unknown:
+        raise ValueError(f"predictions must be of the test pictures: {len(missing)} are missing "
+                         f"({check.some(missing)}), {len(unknown)} are of no test picture "
+                         f"({check.some(unknown)})")
+    rows = rows_of(names, predictions, thresh)
+    empty = [name for name, tags in rows if not tags]
+    if empty:
+        warnings.warn(f"{len(empty)} pictures have no tag above the threshold, their rows are "
+                      f"empty: {check.some(empty)}")
+    text = StringIO()
+    csv.writer(text, lineterminator="\n").writerows(
+        [("image_name", "tags"), *((name, DELIM.join(tags)) for name, tags in rows)])
+    with replacing(file) as temporary:
+        write_atomic(temporary, text.getvalue().encode())
+        read_back(temporary, rows)
+    return Path(file)
+
+
+def rows_of(names: Sequence[str], predictions: Predictions,
+            thresh: float | Tensor) -> list[tuple[str, list[str]]]:
+    """(name, its tags in the order of the classes) for each of the names; a tag is said where its
+    probability, in `predictions`, is strictly above thresh."""
+    target = predictions.target
+    said = target.decisions(predictions.probabilities, thresh)                   # (n, c)
+    tags_of = {name: [tag for tag, yes in zip(target.classes, row) if yes]
+               for name, row in zip(predictions.names, said)}
+    return [(name, tags_of[name]) for name in names]
+
+
+def read_back(file: Path, rows: Sequence[tuple[str, list[str]]]) -> None:
+    """Raise ValueError unless the CSV `file` has these rows (name, tags), the tags with DELIM
+    between them: so also where a tag has a DELIM in it, and what is read there is two others."""
+    read = [(name, [tag for tag in text.split(DELIM) if tag])
+            for name, text in zip(read_column(file, "image_name"), read_column(file, "tags"))]
+    wrong = [found for found, wanted in zip(read, rows) if found != wanted]
+    if len(read) != len(rows) or wrong:
+        raise ValueError(f"the submission does not say what was written: {len(read)} of {len(rows)}"
+                         f" rows; wrong ones: {check.some(wrong, 2)}. Has a name or a tag a space?")

@@ -1,0 +1,69 @@
+"""Test-time augmentation: ask for several views of a picture, and take the mean of the answers.
+
+A satellite tile is as good upside down; a street is as good in a mirror.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Generator, Tensor, nn
+
+from minifast.learner import Learner
+from minifast.loader import Batch, Loader
+from minifast.predictions import get_preds
+from minifast.targets import Masks, Target
+
+
+def tta(learn: Learner, test: bool = False, flip_vert: bool = False) -> tuple[Tensor, Tensor]:
+    """(probabilities, targets) as learn.get_preds(test) gives them, the mean over views: over the
+    picture and its mirror image; with flip_vert over all eight that a square can be turned into."""
+    loader = learn.data.known_loader("test_dl" if test else "valid_dl")
+    return mean_over_views(learn.model, loader, learn.data.known_target(), learn.autocast,
+                           8 if flip_vert else 2)
+
+
+def mean_over_views(model: nn.Module, loader: Loader, target: Target, autocast: torch.autocast,
+                    views: int) -> tuple[Tensor, Tensor]:
+    """What predictions.get_preds(model, loader, target, autocast) gives, but probabilities are the
+    mean over the views of each picture that have the numbers 0 to views - 1 (see `turned`).
+
+    What a model says of each pixel is turned back first. The targets are those of view 0, which is
+    the picture itself.
+    """
+    total, targets = get_preds(model, loader, target, autocast)
+    for number in range(1, views):
+        likely, _ = get_preds(model, seen_as(loader, number), target, autocast)
+        total += turned_back(likely, number) if isinstance(target, Masks) else likely
+    return total / views, targets
+
+
+def seen_as(loader: Loader, number: int) -> Loader:
+    """The loader, with each batch of pictures turned into view `number` after its own transforms;
+    targets stay as they are."""
+    def view(x: Tensor, y: Tensor, rng: Generator) -> Batch:
+        if loader.tfms is not None:
+            x, y = loader.tfms(x, y, rng)
+        return turned(x, number), y
+
+    return replace(loader, tfms=view)
+
+
+def turned(x: Tensor, number: int) -> Tensor:
+    """View 0..7 of x, (..., h, w): number & 1 turns left into right, then & 2 top into bottom,
+    then & 4 rows into columns: (..., w, h)."""
+    for bit, turn in TURNS:
+        x = turn(x) if number & bit else x
+    return x
+
+
+def turned_back(x: Tensor, number: int) -> Tensor:
+    """What `turned` made x of, its view `number`: the steps, each its own inverse, from last to
+    first."""
+    for bit, turn in reversed(TURNS):
+        x = turn(x) if number & bit else x
+    return x
+
+
+TURNS: list[tuple[int, Callable[[Tensor], Tensor]]] = [
+    (1, lambda x: x.flip(-1)), (2, lambda x: x.flip(-2)), (4, lambda x: x.transpose(-1, -2))]
