@@ -11,23 +11,23 @@ from pathlib import Path
 from typing import Literal
 
 from minifast import check
-from minifast.datablock import SegmentationList
 from minifast.databunch import DataBunch
+from minifast.datablock import SegmentationList
 from minifast.images import image_size, open_mask
+from minifast.interpret import confusion_picture, constant_class, iou_table, picture_scores, worst
 from minifast.learner import Learner
-from minifast.listing import picture_files
+from minifast.listing import picture_files, read_lines
 from minifast.loader import imagenet_stats
 from minifast.metrics import confusion, foreground_accuracy, mean_iou
-from minifast.resnet import resnet18, resnet34, resnet50
 from minifast.scores import name_of
 from minifast.seeds import seeded
 from minifast.targets import pixel_loss
 from minifast.transforms import get_transforms
 from minifast.unet import UNet
-from minifast.vision import unet_learner
+from minifast.vision import ARCHS, unet_learner
 from page import show, start_page
-from results import (confusion_picture, find_rate, print_table, train_stage, with_masks,
-                     write_results)
+from results import check_first, find_rate, print_table, train_stage, with_masks, write_results
+from runs import checkpoints, start_run
 from sample_data import camvid
 from settings import read_settings
 
@@ -54,6 +54,8 @@ class Settings:
     seed: int = 42               # of first weights, order and transforms
     streets: int = 250           # how many to draw, where the lesson draws its own
     out: str = "runs/camvid"     # where pictures and results go
+    resume: bool = False         # go on with the run that was cut off there
+    skip_check: bool = False     # do not look at all files first
     quick: bool = False          # all of it in seconds, on few streets: only to see that it runs
 
 
@@ -72,6 +74,7 @@ def presets(given: Settings) -> dict:
 
 s = read_settings(Settings, __doc__, presets)
 out = start_page(s.out)
+start_run(out, s)
 
 # %% The data: pictures, and for each a mask of the same size, whose pixels are class numbers
 drawn = out / f"streets-{s.streets}-{s.size[0]}"
@@ -83,7 +86,7 @@ def get_y_fn(file: Path) -> Path:
     return path / "labels" / f"{file.stem}_P{suffix}"
 
 
-codes = [name for name in (path / "codes.txt").read_text().splitlines() if name]
+codes = read_lines(path / "codes.txt")
 print(len(codes), "classes:", *codes)
 first = picture_files(path / "images")[0]
 mask = open_mask(get_y_fn(first))
@@ -106,6 +109,9 @@ def loaders(size: tuple[int, int], bs: int) -> DataBunch:
 
 
 data = loaders(half, s.bs[0])
+
+# %% Look at all of it before training: what would stop that in an hour is known in a minute
+check_first(data, s.skip_check)
 show(data.show_batch(rows=2), out / "batch.png")
 show(data.show_batch(rows=2, train=False), out / "batch-valid.png")
 
@@ -118,12 +124,8 @@ iou = partial(mean_iou, void_code=void)
 
 # %% Before any training: what does always answering the most common class score?
 counts = sum(mask.flatten().bincount(minlength=len(codes)) for _, mask in loaders(full, 1).valid_ds)
-if s.void:
-    counts[void] = 0
-common = counts.argmax()
-share = (counts[common] / counts.sum()).item()      # also that class's IoU; all others have 0
-baselines = {f"always {codes[common]}": {name_of(acc_camvid): share,
-                                         name_of(iou): share / (counts > 0).sum().item()}}
+common, share, mean = constant_class(counts, void)
+baselines = {f"always {codes[common]}": {name_of(acc_camvid): share, name_of(iou): mean}}
 print(f"always {codes[common]}: accuracy {share:.3f}")
 
 
@@ -134,17 +136,17 @@ def new_learner(data: DataBunch) -> Learner:
         with seeded(s.seed):
             model = UNet(len(codes))
         return Learner(data, model, loss, [acc_camvid, iou], wd=s.wd, precision=s.precision)
-    arch = {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50}[s.arch]
     weights = {"imagenet": True, "none": False}.get(s.weights, s.weights)
-    return unet_learner(data, arch, [acc_camvid, iou], weights, s.bottle, s.wd, loss, s.precision,
-                        s.seed)
+    return unet_learner(data, ARCHS[s.arch], [acc_camvid, iou], weights, s.bottle, s.wd, loss,
+                        s.precision, s.seed)
 
 
 def train(number: int, name: str, chosen: float | slice,
           earlier_lr: float | slice | None = None) -> float | slice:
     lr = find_rate(learn, out / f"lr-{number}.png", chosen, s.lr == "auto", earlier_lr,
                    s.lr_div[number > 2], s.lr_its)
-    stages.append(train_stage(learn, name, s.epochs[number - 1], lr, s.pct_start[number - 1]))
+    stages.append(train_stage(learn, out, number, name, s.epochs[number - 1], lr,
+                              s.pct_start[number - 1]))
     show(learn.show_results(rows=3, void_code=void), out / f"results-{number}.png")
     return lr
 
@@ -154,22 +156,19 @@ half_lr, full_lr = presets(s).get("lr", Settings.lr) if s.lr == "auto" else s.lr
 scratch = learn.frozen_to == 0
 all_of_it = "" if scratch else ", unfrozen"
 
-# %% Stage 1, half size: train what is new, on a frozen body
-if scratch:
-    print("left out: all is new, so nothing is frozen")
+# %% Stage 1, half size: train what is new, on a frozen body. Left out where all of it is new
 lr = None if scratch else train(1, "half, frozen", slice(half_lr))
 
 # %% Stage 2: train all of it; first layers slowly if they know edges and colours already
 learn.unfreeze()
 slow, fast = half_lr / s.lr_low[0], half_lr / s.lr_div[0]
 train(2, "half" + all_of_it, half_lr if scratch else slice(slow, fast), lr)
-learn.save(out / "stage-2.pth")
 show(learn.recorder.plot_losses(), out / "losses-half.png")
 show(learn.recorder.plot_lr(), out / "rates-half.png")
 
 # %% Go big: a new learner for the full size takes the weights over. A trained body is frozen again
 learn = new_learner(loaders(full, s.bs[1]))
-learn.load(out / "stage-2.pth", with_opt=False)
+learn.load(checkpoints(out) / "stage-2.pth", with_opt=False)
 lr = None if scratch else train(3, "full, frozen", slice(full_lr))
 
 # %% Stage 4: and all of it again
@@ -180,11 +179,13 @@ show(learn.recorder.plot_losses(), out / "losses-full.png")
 show(learn.recorder.plot_metrics(), out / "metrics-full.png")
 
 # %% Where is it wrong? On validation, class by class, and which class is taken for which
-shares = learn.score(partial(confusion, void_code=void)).values
-for name, pixels, value in zip(codes, counts.tolist(), learn.score(iou).values.tolist()):
-    if pixels:
-        print(f"{name:12} {pixels:10,} pixels   IoU {value:.3f}")
-show(confusion_picture(shares, codes), out / "confusion.png")
+taken = learn.score(partial(confusion, void_code=void))
+print(iou_table(taken, codes, void))
+show(confusion_picture(taken.values, codes), out / "confusion.png")
+
+# %% And the pictures that it knows least of
+right = picture_scores(learn.model, learn.data.valid_dl, acc_camvid, learn.autocast)
+show(learn.show_results(rows=3, void_code=void, items=worst(right, 3)), out / "worst.png")
 
 # %% One picture, and its mask at the size that the file has
 file = src.files[src.valid[0]]
@@ -193,6 +194,7 @@ print(file.name, tuple(mask.shape), caption)
 show(with_masks(file, codes, truth=open_mask(get_y_fn(file)), prediction=mask),
      out / "predicted.png")
 
-# %% What happened, in a table
+# %% What happened, in a table; and a file that predicts elsewhere: lessons/predict.py, load_learner
+print(learn.export(out / "model.pth", overwrite=True))
 print_table(stages, baselines)
 write_results(out / "results.json", "camvid", s, baselines, stages, data.train_dl.device)

@@ -14,10 +14,12 @@ ORIGINAL = ROOT / "mine" / "original"                    # ours, as it was when 
 FLOORS = {"check": 0, "draw": 0, "progress": 0, "files": 0, "weights": 0, "listing": 0,
           "device": 0, "seeds": 0,
           "scores": 1, "metrics": 1, "schedules": 2, "images": 3, "targets": 4, "labels": 4,
-          "dataset": 4, "loader": 5, "splits": 6, "databunch": 6, "datablock": 6, "resnet": 7,
-          "groups": 8, "recorder": 9, "training": 10, "predictions": 10, "learner": 10,
-          "lr_rule": 11, "lr_finder": 11, "unet": 12, "geometry": 13, "transforms": 14,
-          "vision": 15}
+          "dataset": 4, "workers": 5, "loader": 5, "splits": 6, "databunch": 6, "datablock": 6,
+          "resnet": 7, "groups": 8, "recorder": 9, "checkpoints": 10, "training": 10,
+          "predictions": 10, "learner": 10, "lr_rule": 11, "lr_finder": 11, "unet": 12,
+          "geometry": 13, "transforms": 14, "vision": 15, "tta": 16, "inference": 16,
+          "submission": 16, "thresholds": 17, "interpret": 17, "findings": 18, "leaks": 18,
+          "doctor": 18}
 ORDER = list(FLOORS)
 TOP = max(FLOORS.values())
 

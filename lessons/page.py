@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from minifast.draw import grid
-from minifast.files import write_atomic
+from minifast.files import save_picture, write_atomic
 from minifast.images import to_pil
 from markup import Piece, page_html
 from settings import in_notebook
@@ -50,8 +50,7 @@ def save_page() -> None:
 def show(picture: Image.Image, file: Path) -> Image.Image:
     """Save a picture, put it on the page, print where it is, and return it: as the last line of a
     cell, a notebook shows it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(file)
+    save_picture(file, picture)
     if isinstance(sys.stdout, Page):
         sys.stdout.add_picture(file)
     else:
@@ -112,7 +111,7 @@ class Page:
         try:
             self.write_file(state)
         except OSError as error:
-            print(f"the page {self.file} could not be written: {error}", file=sys.stderr)
+            print(f"the lesson's page is not up to date: {error}", file=sys.stderr)
 
     def write_file(self, state: str) -> None:
         """Write the page as it is now, whole or not at all; `state` ends its first line."""

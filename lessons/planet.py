@@ -12,22 +12,25 @@ from typing import Literal
 
 import torch
 
+from minifast.databunch import DataBunch
 from minifast.datablock import ImageList
 from minifast.files import save_tensors
+from minifast.inference import load_learner
+from minifast.interpret import constant_tags, tag_table, worst_per_tag_picture
 from minifast.loader import imagenet_stats
 from minifast.metrics import accuracy_thresh, fbeta
-from minifast.resnet import resnet18, resnet34, resnet50
-from minifast.scores import name_of
+from minifast.submission import write_submission
+from minifast.thresholds import tuned
 from minifast.transforms import get_transforms
-from minifast.vision import cnn_learner
+from minifast.vision import ARCHS, cnn_learner
 from page import show, start_page
-from results import find_rate, print_table, train_stage, write_results
+from results import check_first, find_rate, print_table, train_stage, write_results
+from runs import checkpoints, start_run
 from sample_data import planet
 from settings import read_settings
 
 
 # %% Settings: the notebook's own, and what is different without real tiles, or with --quick
-
 @dataclass
 class Settings:
     data: str = ""               # folder of real tiles; without it the lesson draws its own
@@ -49,7 +52,10 @@ class Settings:
     precision: Literal["auto", "float32"] = "auto"  # auto: bfloat16 where that is native
     seed: int = 42               # of first weights, order and transforms; the split stays the same
     tiles: int = 1500            # how many tiles to draw, where the lesson draws its own
+    test_folder: tuple[str, ...] = ()   # folders of tiles without tags, for submission.csv
     out: str = "runs/planet"     # where pictures and results go
+    resume: bool = False         # go on with the run that was cut off there
+    skip_check: bool = False     # do not look at all files first
     quick: bool = False          # all of it in seconds, on few tiles: only to see that it runs
 
 
@@ -63,17 +69,14 @@ def presets(given: Settings) -> dict:
 
 s = read_settings(Settings, __doc__, presets)
 out = start_page(s.out)
+start_run(out, s)
 small, big = s.sizes
-arch = {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50}[s.arch]
-
+arch = ARCHS[s.arch]
 
 # %% The data: a table with a row per tile, and a folder of JPEGs
-
 path = Path(s.data) if s.data else planet(out / f"tiles-{s.tiles}", n=s.tiles)
 
-
 # %% Which files, which of them for validation, and which tags has each?
-
 split = (ImageList.from_csv(path, s.csv, folder=s.folder, suffix=s.suffix)
          .split_by_rand_pct(0.2, seed=42))
 src = split.label_from_csv(label_delim=" ")
@@ -82,50 +85,34 @@ print(f"{len(src.train)} tiles for training, {len(src.valid)} for validation; "
 for file, tags in list(zip(src.files, src.labels))[:3]:
     print(file.name, tags)
 
-
 # %% Ready batches. From above a tile has no up or down, and the camera never tilts: so no warp
-
 tfms = get_transforms(flip_vert=True, max_lighting=0.1, max_zoom=1.05, max_warp=0.)
 
 
-def loaders(labelled: ImageList, size: int):
+def loaders(labelled: ImageList, size: int) -> DataBunch:
+    for folder in s.test_folder:
+        labelled = labelled.add_test_folder(Path(folder).absolute())
     return (labelled.transform(tfms, size=size).databunch(bs=s.bs, seed=s.seed)
             .normalize(imagenet_stats))
 
 
 data = loaders(src, small)
+
+# %% Look at all of it before training: what would stop that in an hour is known in a minute
+check_first(data, s.skip_check)
 show(data.show_batch(rows=3), out / "batch.png")
 
-
 # %% Two metrics. partial presets a knob: acc_02(logits, targets) asks for 0.2 instead of 0.5
-
 acc_02 = partial(accuracy_thresh, thresh=s.thresh)
 f_score = partial(fbeta, thresh=s.thresh)
 
-
 # %% Before any training: what do answers score that never look at the picture?
-
 truth = torch.stack([src.target.encode(src.labels[i]) for i in src.valid])      # (n, c)
-common_first = truth.sum(dim=0).argsort(descending=True, stable=True)           # (c) tag numbers
-
-
-def score_of_constant(tags: torch.Tensor) -> dict[str, float]:
-    said = torch.zeros_like(truth)
-    said[:, tags] = 1
-    return {name_of(metric): float(metric(said, truth, sigmoid=False))
-            for metric in (acc_02, f_score)}
-
-
-# The k most frequent tags, for the k that does best on these very tiles: a generous baseline.
-best = max((score_of_constant(common_first[:k]) for k in range(1, len(common_first) + 1)),
-           key=lambda scores: scores[name_of(f_score)])
-baselines = {"no tag": score_of_constant(common_first[:0]), "best constant tags": best}
+baselines = constant_tags(truth, [acc_02, f_score])
 for name, scores in baselines.items():
     print(name, {metric: round(value, 6) for metric, value in scores.items()})
 
-
 # %% Without ImageNet at hand: train a body on one label per tile first, as in lessons 1 and 2
-
 weights = {"imagenet": True, "none": False}.get(s.weights, s.weights)
 if weights == "weather":
     weather = {"clear", "partly_cloudy", "haze", "cloudy"}
@@ -134,12 +121,11 @@ if weights == "weather":
     print("\nfirst a body from scratch, on one label per tile: the weather")
     first = cnn_learner(loaders(split.label_from_func(weather_of.get), small), arch, ["accuracy"],
                         pretrained=False, precision=s.precision, seed=s.seed)
-    first.fit_one_cycle(s.weather_epochs, s.weather_lr)
+    first.fit_one_cycle(s.weather_epochs, s.weather_lr, resume=True,
+                        checkpoint=checkpoints(out) / "weather.pth")
     weights = save_tensors(out / "weather-body.pth", first.model.body.state_dict())
 
-
 # %% The learner: a body that has seen pictures before, and a new head for our tags
-
 learn = cnn_learner(data, arch, metrics=[acc_02, f_score], pretrained=weights,
                     precision=s.precision, seed=s.seed)
 stages = []
@@ -147,54 +133,57 @@ stages = []
 small_lr, big_lr = Settings.lr if s.lr == "auto" else s.lr
 find = partial(find_rate, learn, follow=s.lr == "auto", div=s.lr_div, num_it=s.lr_its)
 
-
-# %% Stage 1: train the head; what the body knows stays as it is
-
+# %% Stage 1: train the head; what the body knows stays as it is. Each epoch is saved
 if weights:
     lr = find(out / "lr-1.png", small_lr)
-    stages.append(train_stage(learn, "small, frozen", s.epochs, slice(lr)))
-    learn.save(out / "stage-1.pth")
+    stages.append(train_stage(learn, out, 1, "small, frozen", s.epochs, slice(lr)))
 else:
     print("--weights none: a body that knows nothing has to learn, so no stage is frozen")
 
-
 # %% Stage 2: train all of it, but the first layers slowly: they know edges and colours already
-
 learn.unfreeze()
 chosen = slice(s.lr_low, small_lr / s.lr_div) if weights else small_lr
 lr = find(out / "lr-2.png", chosen, earlier_lr=lr if weights else None)
-stages.append(train_stage(learn, "small, unfrozen", s.epochs, lr))
-learn.save(out / "stage-2.pth")
-
+stages.append(train_stage(learn, out, 2, "small, unfrozen", s.epochs, lr))
 
 # %% Bigger pictures: the network stays, only the data is exchanged
-
 data = learn.data = loaders(src, big)
 print(f"a tile is now {tuple(data.train_ds[0][0].shape)}")
 
-
 # %% Stage 3: the head again
-
 if weights:
     learn.freeze()
     lr = find(out / "lr-3.png", big_lr)
-    stages.append(train_stage(learn, "big, frozen", s.epochs, slice(lr)))
-    learn.save(out / "stage-3.pth")
-
+    stages.append(train_stage(learn, out, 3, "big, frozen", s.epochs, slice(lr)))
 
 # %% Stage 4: and all of it again
-
 learn.unfreeze()
 chosen = slice(s.lr_low, big_lr / s.lr_div) if weights else big_lr
 lr = find(out / "lr-4.png", chosen, earlier_lr=lr if weights else None)
-stages.append(train_stage(learn, "big, unfrozen", s.epochs, lr))
-learn.save(out / "stage-4.pth")
-
+stages.append(train_stage(learn, out, 4, "big, unfrozen", s.epochs, lr))
 
 # %% What happened: in pictures, and in a table, beside the answers that never looked
-
 show(learn.recorder.plot_losses(), out / "losses.png")
 show(learn.recorder.plot_lr(), out / "rates.png")
 show(learn.recorder.plot_metrics(), out / "metrics.png")
 print_table(stages, baselines)
+
+# %% Where is it wrong? Tag by tag, and the tiles on which each tag is missed most
+likely, truth = learn.get_preds()
+names, files = src.target.classes, data.valid_ds.files
+print(tag_table(likely, truth, names, s.thresh))
+show(worst_per_tag_picture(likely, truth, names, files), out / "worst.png")
+
+# %% Another threshold? Chosen on one half of the validation tiles, and judged on the other
+print(tuned(likely, truth, s.thresh))
+
+# %% To be used elsewhere: one file that predicts, with lessons/predict.py or load_learner
+print(learn.export(out / "model.pth", s.thresh, overwrite=True))
+if s.test_folder:
+    tests = data.test_dl.dataset.files
+    predictions = load_learner(out / "model.pth").predict_files(tests, views=8, bs=s.bs)
+    names = [file.stem for file in tests]
+    print(write_submission(out / "submission.csv", names, predictions, s.thresh, overwrite=True))
+
+# %% All of it, as numbers
 write_results(out / "results.json", "planet", s, baselines, stages, data.train_dl.device)

@@ -2,25 +2,36 @@
 
 from dataclasses import asdict
 import json
-from math import ceil
 from pathlib import Path
 import platform
 
 import numpy as np
 import PIL
-from PIL import Image, ImageDraw
+from PIL import Image
 import torch
 
 from minifast import __version__
+from minifast.databunch import DataBunch
 from minifast.device import device_name
-from minifast.draw import font, grid, overlay, with_legend
-from minifast.files import write_atomic
+from minifast.doctor import check_data
+from minifast.draw import grid, overlay, with_legend
+from minifast.files import load_tensors, save_tensors, write_atomic
 from minifast.groups import group_rates
 from minifast.images import open_image, to_pil
 from minifast.learner import Learner
-from minifast.lr_finder import lr_find
+from minifast.lr_finder import LRCurve, lr_find
 from minifast.scores import name_of
 from page import save_page, show
+from runs import checkpoints
+
+
+def check_first(data: DataBunch, skip: bool) -> None:
+    """Look at all files, unless told to skip that: print what doctor.check_data finds, and raise
+    ValueError where something of it would stop the training."""
+    if not skip:
+        report = check_data(data)
+        print(report)
+        report.refuse_errors()
 
 
 def find_rate(learn: Learner, picture: Path, chosen: float | slice, follow: bool,
@@ -28,12 +39,19 @@ def find_rate(learn: Learner, picture: Path, chosen: float | slice, follow: bool
               num_it: int = 100) -> float | slice:
     """The LR range test: show its curve, and what it suggests beside what the lesson chose.
 
+    picture          where the curve goes; its numbers go to the folder of checkpoints beside it,
+                     and where they are already, by a run that was cut off, no test is needed
     chosen           the rate the lesson takes otherwise
     follow           whether to return the suggestion, where there is one, and not `chosen`
     earlier_lr, div  see lr_rule.suggestion
     num_it           how many batches the test takes
     """
-    curve = lr_find(learn, num_it=num_it)
+    file = checkpoints(picture.parent) / f"{picture.stem}.pth"
+    if file.exists():
+        curve = LRCurve(**load_tensors(file))
+    else:
+        curve = lr_find(learn, num_it=num_it)
+        save_tensors(file, asdict(curve))
     show(curve.plot(), picture)
     found = curve.suggest(earlier_lr, div)
     followed = found.lr if follow and found.lr is not None else chosen
@@ -49,17 +67,20 @@ def in_words(lr: float | slice | None) -> str:
     return "none" if lr is None else f"{lr:g}"
 
 
-def train_stage(learn: Learner, name: str, epochs: int, lr: float | slice,
+def train_stage(learn: Learner, out: Path, number: int, name: str, epochs: int, lr: float | slice,
                 pct_start: float = 0.3) -> dict:
     """Train some epochs of one-cycle, and return what results.json says of the stage.
 
-    It prints the layer groups and their rates (groups.group_rates) first. The losses and metrics
-    are those after the last epoch; seconds count training and validation.
+    Each epoch is kept in out/checkpoints/stage-<number>.pth, which learn.load reads; where a run
+    was cut off, it goes on from there. It prints the layer groups and their rates
+    (groups.group_rates) first. The losses and metrics are those after the last epoch; seconds count
+    training and validation.
     """
     size, rates = learn.data.train_ds.size, group_rates(lr, len(learn.groups))
     print(f"\n{name}: {size[0]}x{size[1]} pixels, learning rates of the groups {spaced(rates)}")
     print(learn.summary())
-    learn.fit_one_cycle(epochs, lr, pct_start)
+    learn.fit_one_cycle(epochs, lr, pct_start, resume=True,
+                        checkpoint=checkpoints(out) / f"stage-{number}.pth")
     save_page()
     rows = learn.recorder.epochs[-epochs:]
     return {"name": name, "size": list(size), "frozen": learn.frozen_to > 0, "epochs": epochs,
@@ -78,31 +99,6 @@ def with_masks(file: Path, names: list[str], **masks: torch.Tensor) -> Image.Ima
     seen = torch.cat([mask.flatten() for mask in masks.values()]).unique().tolist()
     return with_legend(grid([picture, *over], [file.name, *masks], 1 + len(over)),
                        {number: names[number] for number in seen})
-
-
-def confusion_picture(shares: torch.Tensor, names: list[str]) -> Image.Image:
-    """A table of percents: a row per true class, a column per prediction; the bluer, the more.
-
-    shares  (c, c) 0..1, NaN where a class does not occur, as metrics.confusion has it
-    """
-    cell, margin = 34, 12 + max(ceil(font().getlength(name)) for name in names)
-    side = margin + cell * len(names)
-    # The names of the columns are written as rows of a second picture, which is then turned.
-    table, turned = (Image.new("RGB", (side, side), "white") for _ in range(2))
-    for i, name in enumerate(names):
-        y = margin + (i + 0.5) * cell
-        ImageDraw.Draw(table).text((margin - 6, y), name, "black", font(), anchor="rm")
-        ImageDraw.Draw(turned).text((6, y), name, "black", font(), anchor="lm")
-    table.paste(turned.rotate(90).crop((margin, side - margin, side, side)), (margin, 0))
-    pen = ImageDraw.Draw(table)
-    for (row, column), share in np.ndenumerate(shares.numpy()):
-        x, y = margin + column * cell, margin + row * cell
-        if share > 0:
-            pale = round(255 * (1 - share))
-            pen.rectangle([x, y, x + cell - 2, y + cell - 2], (pale, pale, 255))
-            pen.text((x + cell / 2, y + cell / 2), f"{100 * share:.0f}",
-                     "black" if share < 0.5 else "white", font(), anchor="mm")
-    return grid([table], ["rows: truth, columns: prediction; in percent of the row"], 1)
 
 
 def print_table(stages: list[dict], baselines: dict[str, dict[str, float]]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageColor
 
 from minifast.draw import CLASS_COLOURS
-from minifast.files import write_atomic
+from minifast.files import save_picture, write_atomic
 from street import CODES, draw_street, noise
 
 WEATHER = ("clear", "partly_cloudy", "haze")        # and cloudy, which always comes alone
@@ -62,12 +62,11 @@ def planet(folder: Path | str, n: int = 1500, size: int = 128, seed: int = 42) -
     """
     folder = Path(folder)
     if not prepared(folder, "train_v2.csv", n=n, size=size, seed=seed):
-        (folder / "train-jpg").mkdir(exist_ok=True)
         rows = ["image_name,tags"]
         for i, tags in enumerate(planet_tags(n, seed)):
             rng = np.random.default_rng([seed, i])
             tile = Image.fromarray(draw_tile(tags, size, rng))
-            tile.save(folder / f"train-jpg/train_{i}.jpg", quality=90)
+            save_picture(folder / f"train-jpg/train_{i}.jpg", tile)
             if "cloudy" not in tags and rng.random() < 0.03:     # people err: a tag too few or many
                 tags = {*tags} ^ {GROUND[rng.choice(list("arwch"))]}
             rows.append(f"train_{i},{' '.join(sorted(tags))}")
@@ -88,10 +87,10 @@ def prepared(folder: Path, last: str, least: int = 1, **settings: int) -> bool:
     note, text = folder / "sample.json", json.dumps({"last": last, **settings})
     if note.is_file() and note.read_text() == text:
         return (folder / last).is_file()
-    if folder.is_file() or folder.is_dir() and any(folder.iterdir()):
+    if folder.is_file() or folder.is_dir() and any(not file.name.startswith(".")
+                                                   for file in folder.iterdir()):
         raise ValueError(f"{folder} is no sample with {settings}: name another or delete it")
-    folder.mkdir(parents=True, exist_ok=True)
-    note.write_text(text)
+    write_atomic(note, text.encode())
     return False
 
 
@@ -161,14 +160,12 @@ def camvid(folder: Path | str, n: int = 300, size: int = 180, seed: int = 42) ->
     folder = Path(folder)
     if not prepared(folder, "valid.txt", least=5, n=n, size=size, seed=seed):
         palette = b"".join(bytes(ImageColor.getrgb(colour)) for colour in CLASS_COLOURS)
-        for kind in ("images", "labels"):
-            (folder / kind).mkdir(exist_ok=True)
         for i in range(n):
             picture, mask = draw_street(np.random.default_rng([seed, i]), size)
-            Image.fromarray(picture).save(folder / f"images/street_{i:04}.png", compress_level=1)
+            save_picture(folder / f"images/street_{i:04}.png", Image.fromarray(picture))
             label = Image.fromarray(mask.astype(np.uint8)).convert("P")
             label.putpalette(palette)
-            label.save(folder / f"labels/street_{i:04}_P.png")
+            save_picture(folder / f"labels/street_{i:04}_P.png", label)
         valid = [f"street_{i:04}.png" for i in range(4, n, 5)]
         for name, lines in (("codes.txt", CODES), ("valid.txt", valid)):
             write_atomic(folder / name, ("\n".join(lines) + "\n").encode())

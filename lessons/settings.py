@@ -15,24 +15,28 @@ from typing import Literal, Union, get_args, get_origin, get_type_hints
 
 
 def read_settings(settings: type, about: str,
-                  presets: Callable[[object], dict] = lambda given: {}) -> object:
+                  presets: Callable[[object], dict] = lambda given: {},
+                  bare: tuple[str, ...] = ()) -> object:
     """The settings dataclass, filled from the command line.
 
     about    what --help says first: the lesson's docstring
+    bare     fields, of one value each, that are given by their place on the command line, not by a
+             flag; they may be left out
     presets  a function from the settings as first read to other defaults, by field name. So one
              flag can change the defaults of others, and what was said on the command line wins.
 
     A field of type bool becomes --name / --no-name, a tuple takes as many values as its default
-    has, a Literal one of its choices, tuple | Literal (its default is a tuple) either of these,
-    int, float and str one value. Exits with a usage message on an unknown flag, a value of the
-    wrong type or a wrong number of values.
+    has (one or more, where that is empty), a Literal one of its choices, tuple | Literal (its
+    default is a tuple) either of these, int, float and str one value. Exits with a usage message on
+    an unknown flag, a value of the wrong type or a wrong number of values.
     """
     parser = ArgumentParser(description=about.partition("\n")[0])
     types, helps = get_type_hints(settings), comments(settings)
     for field in fields(settings):
-        parser.add_argument("--" + field.name.replace("_", "-"), default=field.default,
-                            help=helps.get(field.name, ""),
-                            **how_to_read(types[field.name], field.default))
+        how = how_to_read(types[field.name], field.default)
+        name = field.name if field.name in bare else "--" + field.name.replace("_", "-")
+        parser.add_argument(name, default=field.default, help=helps.get(field.name, ""),
+                            **(how | {"nargs": "?"} if field.name in bare else how))
     given = [] if in_notebook() else sys.argv[1:]
     parser.set_defaults(**presets(parser.parse_args(given)))
     values = vars(parser.parse_args(given))
@@ -56,7 +60,7 @@ def how_to_read(kind: type, default: object) -> dict:
         return {"choices": get_args(kind)}
     if get_origin(kind) is tuple:
         kind = get_args(kind)[0]
-        return {"nargs": len(default), "type": kind, "metavar": kind.__name__}
+        return {"nargs": len(default) or "+", "type": kind, "metavar": kind.__name__}
     if get_origin(kind) is Union:                           # tuple[float, ...] | Literal["auto"]
         numbers, words = map(get_args, get_args(kind))
         name = " or ".join([numbers[0].__name__, *words])

@@ -154,7 +154,7 @@ def test_a_module_has_at_most_200_lines_and_a_function_25_of_code(path):
 
 
 @pytest.mark.parametrize("lesson, most", [
-    ("transforms", 90), ("learning_rate", 90), ("planet", 200), ("camvid", 200),
+    ("transforms", 90), ("learning_rate", 90), ("predict", 90), ("planet", 200), ("camvid", 200),
     ("sample_data", 300), ("rebuild", 300)])
 def test_a_lesson_is_short(lesson, most):
     assert len((ROOT / "lessons" / f"{lesson}.py").read_text().splitlines()) <= most
@@ -169,8 +169,9 @@ def test_the_house_stays_within_its_budget():
     numbered = [path for path in MODULES if 1 <= FLOORS.get(path.stem, 0) <= 15]
     # The plan had 3,000 and 1,600 lines for all, 2,100 and 1,150 for floors 01 to 15. Before masks,
     # the U-Nets and floors 16 to 18 these were used up: what both walkthroughs need takes more.
-    # Docstrings that name each argument, and are enough to write a body from, took 35 more lines.
+    # Docstrings that name each argument, and are enough to write a body from, took 35 more lines;
+    # floors 16 to 18 took 1,140, checkpoints and errors that name the way out 360.
     # So these are what there is, and hardly more: to be raised knowingly, or not at all.
-    for paths, most_lines, most_code in ((MODULES, 3835, 2010), (numbered, 3160, 1640)):
+    for paths, most_lines, most_code in ((MODULES, 5400, 2900), (numbered, 3520, 1825)):
         assert sum(len(path.read_text().splitlines()) for path in paths) <= most_lines
         assert sum(len(code_lines(path)) for path in paths) <= most_code

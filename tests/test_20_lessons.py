@@ -6,12 +6,12 @@ import csv
 from dataclasses import dataclass
 from io import BytesIO, StringIO
 import json
-from math import nan
 import os
 from pathlib import Path
 import re
 import subprocess
 import sys
+from time import sleep
 from types import SimpleNamespace
 from typing import Literal
 
@@ -20,12 +20,13 @@ from PIL import Image
 import pytest
 import torch
 
-from minifast.draw import LINE_HEIGHT, MARGIN
+from minifast.inference import load_learner
 from minifast.lr_finder import LRCurve
 from minifast.resnet import resnet18
 from markup import cell_html, head_html, piece_html
 from page import Page, sheet, show, start_page
-from results import confusion_picture, find_rate, train_stage
+from results import check_first, find_rate, train_stage
+from runs import start_run
 from sample_data import camvid, draw_tile, planet, planet_tags
 from settings import read_settings
 from street import CODES, draw_street
@@ -234,18 +235,6 @@ def test_the_command_draws_a_set_and_says_what_is_there(tmp_path):
         assert picture.size == (48, 36)
 
 
-def test_the_picture_of_a_confusion_is_darker_where_more_is_taken_for_it():
-    shares = torch.eye(12, dtype=torch.float64)
-    shares[10, 9:11], shares[11] = torch.tensor([.25, .75]), nan
-    picture = confusion_picture(shares, list(CODES))
-    right, bottom = picture.width - MARGIN, picture.height - MARGIN - LINE_HEIGHT
-    cells = [[picture.getpixel((right - 34 * (3 - column) + 2, bottom - 34 * (3 - row) + 2))
-              for column in range(3)] for row in range(3)]
-    assert cells[0] == [(0, 0, 255), (255, 255, 255), (255, 255, 255)]          # of class 9
-    assert cells[1] == [(191, 191, 255), (64, 64, 255), (255, 255, 255)]
-    assert cells[2] == [(255, 255, 255)] * 3
-
-
 def test_show_saves_a_picture_says_where_and_returns_it(tmp_path, capsys):
     picture = sheet(torch.zeros(2, 3, 4, 4), ["one", "two"], 2)
     file = tmp_path / "new" / "picture.png"
@@ -393,7 +382,8 @@ def test_a_page_is_written_whole_or_not_at_all_and_no_lesson_stops_for_it(
     page.write("more")
     page.save()
     assert page.file.read_bytes() == before
-    assert "index.html could not be written: no space left" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert re.search("page is not up to date: .*index.html cannot be written: no space left", said)
     with pytest.raises(OSError, match="no space left"):         # at its start, a lesson does stop
         page.write_file("")
 
@@ -414,7 +404,7 @@ def test_a_cell_without_code_has_no_empty_box():
         "<h2>Only a title</h2><p>and a comment</p>")
 
 
-def test_a_stage_brings_the_page_up_to_date(monkeypatch):
+def test_a_stage_goes_on_from_its_checkpoint_and_brings_the_page_up_to_date(monkeypatch, tmp_path):
     saved = []
 
     class Learn:
@@ -422,12 +412,13 @@ def test_a_stage_brings_the_page_up_to_date(monkeypatch):
         groups, metrics, frozen_to, summary = [1], [], 0, str
         recorder = SimpleNamespace(epochs=[])
 
-        def fit_one_cycle(self, epochs, lr, pct_start):
+        def fit_one_cycle(self, epochs, lr, pct_start, checkpoint, resume):
+            assert (checkpoint, resume) == (tmp_path / "checkpoints" / "stage-3.pth", True)
             self.recorder.epochs.append({"train_loss": 2.0, "valid_loss": 1.0, "seconds": 3.0})
 
     learn = Learn()
     monkeypatch.setattr("results.save_page", lambda: saved.append(len(learn.recorder.epochs)))
-    stage = train_stage(learn, "small", 1, 0.1)
+    stage = train_stage(learn, tmp_path, 3, "small", 1, 0.1)
     assert saved == [1] and stage["valid_loss"] == 1.0 and stage["lr"] == [0.1]
 
 
@@ -450,27 +441,100 @@ def test_find_rate_shows_the_suggestion_beside_the_choice_and_returns_either(mon
 
     monkeypatch.setattr("results.lr_find", lr_find)
     picture = tmp_path / "lr.png"
-    assert find_rate("net", picture, 1e-3, follow=True, earlier_lr=1e-2) == slice(1e-5, 2e-3)
+
+    def find(*args, **knobs) -> float | slice:
+        (tmp_path / "checkpoints" / "lr.pth").unlink(missing_ok=True)      # or it would be used
+        return find_rate("net", picture, *args, **knobs)
+
+    assert find(1e-3, follow=True, earlier_lr=1e-2) == slice(1e-5, 2e-3)
     printed = capsys.readouterr().out
     assert "suggested slice(1e-05, 0.002), the lesson's choice 0.001, taken slice(1e-05" in printed
     chosen = slice(1e-4, 1e-3)
-    assert find_rate("net", picture, chosen, follow=True, earlier_lr=1e-2) == slice(1e-5, 2e-3)
+    assert find(chosen, follow=True, earlier_lr=1e-2) == slice(1e-5, 2e-3)
     asked.clear(), capsys.readouterr()
-    assert find_rate("net", picture, chosen, follow=False, num_it=50) == chosen
+    assert find(chosen, follow=False, num_it=50) == chosen
     printed = capsys.readouterr().out
     assert "the loss is flat, and rises from 0.0001 on" in printed
     assert "suggested 1e-05, the lesson's choice slice(0.0001, 0.001), taken slice" in printed
     assert asked == [("net", 50)]
     with Image.open(picture) as saved:
         assert saved.size == (640, 400)
+    assert find(1e-3, True, earlier_lr=1e-2, div=10) == slice(1e-5, 1e-3)
+    # what was measured before a run was cut off is taken again
+    asked.clear(), picture.unlink()
     assert find_rate("net", picture, 1e-3, True, earlier_lr=1e-2, div=10) == slice(1e-5, 1e-3)
+    assert asked == [] and picture.exists()
     losses[:] = [1.0] * 100
-    assert find_rate("net", picture, slice(1e-2), follow=True) == slice(1e-2)
+    assert find(slice(1e-2), follow=True) == slice(1e-2)
     assert "suggested none, the lesson's choice slice(0.01)" in capsys.readouterr().out
 
 
+@dataclass
+class Run:
+    lr: float = 1e-2
+    out: str = ""
+    resume: bool = False
+    skip_check: bool = False
+
+
+def test_a_run_begins_with_no_checkpoints_and_notes_its_settings(tmp_path):
+    start_run(tmp_path, Run())
+    assert json.loads((tmp_path / "checkpoints" / "settings.json").read_text()) == {"lr": 1e-2}
+    assert [file.name for file in tmp_path.rglob("*")] == ["checkpoints", "settings.json"]
+
+
+def test_a_run_that_was_finished_makes_room_for_a_new_one(tmp_path):
+    start_run(tmp_path, Run())
+    (tmp_path / "checkpoints" / "stage-1.pth").write_bytes(b"")
+    (tmp_path / "results.json").write_text("{}")
+    start_run(tmp_path, Run(lr=1))
+    assert [file.name for file in tmp_path.rglob("*")] == ["checkpoints", "settings.json"]
+    assert json.loads((tmp_path / "checkpoints" / "settings.json").read_text()) == {"lr": 1}
+
+
+def test_a_run_that_was_cut_off_is_not_thrown_away(tmp_path):
+    start_run(tmp_path, Run())
+    (tmp_path / "checkpoints" / "lr-1.pth").write_bytes(b"kept")
+    with pytest.raises(SystemExit, match=r"cut off: add --resume.*--out.*delete \S*checkpoints"):
+        start_run(tmp_path, Run())
+    start_run(tmp_path, Run(resume=True, out="elsewhere", skip_check=True))
+    assert (tmp_path / "checkpoints" / "lr-1.pth").read_bytes() == b"kept"
+    with pytest.raises(SystemExit, match=r"as it began: --lr was 0.01, is 0.1$"):
+        start_run(tmp_path, Run(lr=.1, resume=True))
+    assert (tmp_path / "checkpoints" / "lr-1.pth").read_bytes() == b"kept"
+
+
+def test_a_run_may_be_cut_off_before_there_is_anything_to_go_on_from(tmp_path):
+    start_run(tmp_path, Run(resume=True))
+    assert (tmp_path / "checkpoints" / "settings.json").exists()
+    start_run(tmp_path, Run(lr=2))                      # and nothing is lost by starting anew
+    (tmp_path / "checkpoints" / "settings.json").unlink()
+    start_run(tmp_path, Run(resume=True))
+    # what a killed run was writing, and what it was about to delete
+    (tmp_path / "checkpoints" / ".123.stage-1.pth").write_bytes(b"half")
+    start_run(tmp_path, Run(resume=True))
+    assert [file.name for file in (tmp_path / "checkpoints").iterdir()] == ["settings.json"]
+    (tmp_path / "checkpoints.old").mkdir()
+    (tmp_path / "checkpoints.old" / "stage-1.pth").write_bytes(b"old")
+    start_run(tmp_path, Run())
+    assert not (tmp_path / "checkpoints.old").exists()
+
+
+def test_what_would_stop_the_training_stops_the_lesson_first(monkeypatch, capsys):
+    class Report(str):
+        def refuse_errors(self):
+            raise ValueError("broken.jpg")
+
+    monkeypatch.setattr("results.check_data", lambda data: Report(f"the report on {data}"))
+    with pytest.raises(ValueError, match="broken.jpg"):
+        check_first("tiles", skip=False)
+    assert capsys.readouterr().out == "the report on tiles\n"
+    check_first("tiles", skip=True)
+    assert capsys.readouterr().out == ""
+
+
 def test_the_learning_rate_lesson_shows_what_it_says(tmp_path):
-    printed = run("learning_rate.py", tmp_path / "rates")
+    printed = run("learning_rate.py", tmp_path / "rates", "--tiles", "200")
     assert "as by hand: True" in printed
     assert "the loss falls, steepest at" in printed
     assert "the loss is flat, and rises from" in printed
@@ -491,30 +555,92 @@ def test_the_transforms_lesson_shows_what_it_says(tmp_path):
             assert picture.width >= 350
 
 
-def test_the_planet_lesson_runs_and_its_table_is_in_results_json(tmp_path):
-    printed = run("planet.py", tmp_path / "planet", "--quick", "--tiles", "60", "--lr", "auto")
-    results = json.loads((tmp_path / "planet" / "results.json").read_text())
+@pytest.fixture(scope="module")
+def planet_run(tmp_path_factory) -> tuple[Path, str]:
+    """The folder of a quick run of the Planet lesson, and what it printed."""
+    out = tmp_path_factory.mktemp("planet")
+    folders = out / "test-jpg", out / "test-jpg-additional"
+    for i in (2, 0, 1, 3):
+        folder = folders[i % 2]
+        folder.mkdir(exist_ok=True)
+        Image.new("RGB", (32, 32), (20 * i, 90, 60)).save(folder / f"test_{i}.jpg")
+    return out, run("planet.py", out, "--quick", "--tiles", "60", "--lr", "auto", "--lr-its", "12",
+                    "--test-folder", *map(str, folders))
+
+
+def results_of(out: Path) -> dict:
+    return json.loads((out / "results.json").read_text())
+
+
+def test_the_planet_lesson_runs_and_its_table_is_in_results_json(planet_run):
+    out, printed = planet_run
+    results = results_of(out)
     assert [(stage["name"], stage["size"], stage["frozen"]) for stage in results["stages"]] == [
         ("small, frozen", [32, 32], True), ("small, unfrozen", [32, 32], False),
         ("big, frozen", [64, 64], True), ("big, unfrozen", [64, 64], False)]
     for stage in results["stages"]:
         assert f"{stage['metrics']['fbeta(thresh=0.2)']:.6f}" in printed
     assert results["baselines"]["no tag"]["fbeta(thresh=0.2)"] == 0
-    names = ["batch", "lr-1", "lr-2", "lr-3", "lr-4", "losses", "rates", "metrics"]
-    page = (tmp_path / "planet" / "index.html").read_text()
+    names = ["batch", "lr-1", "lr-2", "lr-3", "lr-4", "losses", "rates", "metrics", "worst"]
+    page = (out / "index.html").read_text()
     for name, data in zip(names, pictures_on(page), strict=True):
-        assert (tmp_path / "planet" / f"{name}.png").read_bytes() == data
+        assert (out / f"{name}.png").read_bytes() == data
         with Image.open(BytesIO(data)) as picture:
             assert picture.width >= 480
     assert printed.count("LR range test") == 4 and "small, unfrozen: 32x32 pixels" in page
     assert page.index("<h2>Stage 1") < page.index("small, frozen: 32") < page.index("<h2>Stage 2")
+    assert "pictures  48 training, 12 validation, 4 test" in page
 
 
-def test_the_camvid_lesson_runs_from_scratch_and_its_table_is_in_results_json(tmp_path):
-    out = tmp_path / "camvid"
-    printed = run("camvid.py", out, "--quick", "--streets", "10", "--epochs", "1", "2", "1", "2",
-                  "--lr-its", "5")
-    results = json.loads((out / "results.json").read_text())
+def test_the_planet_lesson_ends_in_a_model_and_a_submission(planet_run):
+    out, printed = planet_run
+    with open(out / "submission.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = [row["image_name"] for row in rows]
+    assert names == ["test_0", "test_2", "test_1", "test_3"]    # folder after folder, sorted
+    model = load_learner(out / "model.pth")
+    assert model.size == (64, 64) and float(model.thresh) == pytest.approx(0.2)
+    assert {tag for row in rows for tag in row["tags"].split()} <= set(model.target.classes)
+    drawn = run("predict.py", out / "predict", str(out / "model.pth"), str(out / "test-jpg"),
+                "--views", "8")
+    for row in rows[:2]:                        # the submission is the mean over eight views, too
+        assert f"{row['image_name']}.jpg  {row['tags'].replace(' ', ';') or '(no tag)'}  " in drawn
+    with Image.open(out / "predict" / "predictions.png") as picture:
+        assert picture.width > 2 * 160
+
+
+CAMVID = ("--quick", "--streets", "10", "--epochs", "1", "2", "1", "2", "--lr-its", "5")
+
+
+@pytest.fixture(scope="module")
+def camvid_run(tmp_path_factory) -> tuple[Path, str]:
+    """The folder of a quick run of the CamVid lesson, and what it printed."""
+    out = tmp_path_factory.mktemp("camvid") / "run"
+    return out, run("camvid.py", out, *CAMVID)
+
+
+def test_a_walkthrough_that_was_killed_goes_on_and_ends_as_one_that_was_not(camvid_run):
+    whole, out = camvid_run[0], camvid_run[0].parent / "killed"
+    command = [sys.executable, str(LESSONS / "camvid.py"), "--out", str(out), *CAMVID]
+    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    while not (out / "checkpoints" / "stage-2.pth").exists():   # there are two epochs of it
+        assert killed.poll() is None, killed.stderr.read()
+        sleep(0.01)
+    killed.kill()
+    killed.wait()
+    killed.stderr.close()
+    printed = run("camvid.py", out, *CAMVID, "--resume")
+    assert "stage-2.pth: restored" in printed and printed.count("LR range test") == 2
+    for one, other in zip(*(results_of(folder)["stages"] for folder in (whole, out)), strict=True):
+        assert {**one, "seconds": 0} == {**other, "seconds": 0}
+    one, other = (torch.load(folder / "checkpoints" / "stage-4.pth", weights_only=True)["model"]
+                  for folder in (whole, out))
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_camvid_lesson_runs_from_scratch_and_its_table_is_in_results_json(camvid_run, tmp_path):
+    out, printed = camvid_run
+    results = results_of(out)
     assert [(stage["name"], stage["size"], stage["frozen"], stage["epochs"])
             for stage in results["stages"]] == [
         ("half", [24, 32], False, 2), ("full", [48, 64], False, 2)]
@@ -530,12 +656,18 @@ def test_the_camvid_lesson_runs_from_scratch_and_its_table_is_in_results_json(tm
     assert baseline[accuracy] == pytest.approx((masks == 3).mean())
     assert baseline[iou] == pytest.approx((masks == 3).mean() / len(numpy.unique(masks)))
     names = ["mask", "batch", "batch-valid", "lr-2", "results-2", "losses-half", "rates-half",
-             "lr-4", "results-4", "losses-full", "metrics-full", "confusion", "predicted"]
+             "lr-4", "results-4", "losses-full", "metrics-full", "confusion", "worst", "predicted"]
     page = (out / "index.html").read_text()
     for name, data in zip(names, pictures_on(page), strict=True):
         assert (out / f"{name}.png").read_bytes() == data
     assert "street_0004.png (48, 64)" in printed
-    assert printed.count("   IoU ") == len(numpy.unique(masks))
+    assert f"mean IoU of {len(numpy.unique(masks))} classes" in printed
+    assert "pictures  8 training, 2 validation, 10 masks" in page
+    drawn = run("predict.py", tmp_path / "predict", str(out / "model.pth"),
+                str(out / "streets-10-48" / "images" / "street_0004.png"))
+    assert "Masks of 12 classes" in drawn and "street_0004.png  " in drawn
+    with Image.open(tmp_path / "predict" / "street_0004-mask.png") as picture:
+        assert picture.width > 2 * 64
 
 
 def test_the_camvid_lesson_on_a_pretrained_body_has_the_notebooks_four_stages(tmp_path):

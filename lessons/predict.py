@@ -1,0 +1,61 @@
+"""Predict: what does a trained model say of your own pictures?
+
+Give it a file that learn.export wrote (each walkthrough ends with one), and a picture or a folder:
+
+    python lessons/predict.py runs/planet/model.pth my_tiles
+
+It prints what it says of each, and draws the first of them. It takes seconds. Run first:
+lessons/planet.py. Read first: minifast/inference.py.
+"""
+
+from dataclasses import dataclass
+
+from minifast.draw import grid
+from minifast.images import open_image, to_pil
+from minifast.inference import files_in, load_learner
+from minifast.targets import Masks
+from page import show, start_page
+from results import with_masks
+from settings import read_settings
+
+
+# %% Settings
+@dataclass
+class Settings:
+    model: str = "runs/planet/model.pth"                # a file of learn.export
+    pictures: str = "runs/planet/tiles-1500/train-jpg"  # a picture, or a folder of them
+    thresh: float = -1.0         # a tag is said above this probability; below 0: the model's own
+    views: int = 1               # not of masks: the mean over 1, 2 (a mirror) or 8 views of each
+    most: int = 12               # how many to draw
+    out: str = "runs/predict"    # where the drawings go
+
+
+s = read_settings(Settings, __doc__, bare=("model", "pictures"))
+out = start_page(s.out)
+
+# %% The model, and how it wants its pictures: all of that is in the file
+model = load_learner(s.model)
+thresh = model.thresh if s.thresh < 0 else s.thresh
+print(f"{type(model.target).__name__} of {len(model.target.classes)} classes, size {model.size}")
+files = files_in(s.pictures)
+is_mask = isinstance(model.target, Masks)
+
+# %% A class or tags: many pictures at once, and each answer beside its file
+if not is_mask:
+    predictions = model.predict_files(files, views=s.views)
+    said = model.target.decisions(predictions.probabilities, thresh)
+    captions = [model.target.caption(row) for row in said]
+    for file, caption, likely in zip(files, captions, predictions.probabilities):
+        print(f"{file.name}  {caption or '(no tag)'}  highest: {likely.max():.3f}")
+    pictures = [to_pil(open_image(file, (160, 160))) for file in files[:s.most]]
+    labels = [f"{file.name};{caption}" for file, caption in zip(files, captions)][:s.most]
+    show(grid(pictures, labels, 4), out / "predictions.png")
+
+# %% Masks: one picture after the other, each at its own size
+if is_mask:
+    for number, file in enumerate(files):
+        caption, mask, _ = model.predict(file)
+        print(f"{file.name}  {caption}")
+        if number < s.most:
+            show(with_masks(file, model.target.classes, prediction=mask),
+                 out / f"{file.stem}-mask.png")
