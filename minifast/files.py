@@ -11,6 +11,8 @@ from hashlib import sha256
 from io import BytesIO
 import os
 from pathlib import Path
+from pickle import UnpicklingError
+import re
 
 from PIL import Image
 import torch
@@ -103,11 +105,18 @@ def load_tensors(path: Path | str) -> dict:
 def unpickled(path: Path | str, load: Callable[[], dict]) -> dict:
     """load(), with torch's many kinds of complaint turned into a ValueError that names `path`.
 
-    Raises it too where what was loaded is no dict.
+    Of an UnpicklingError its text does not go on, which advises to load the file all the same, and
+    so to run what may be in it: only what was met (the word behind GLOBAL there), if it says so.
+    Raises ValueError too where what was loaded is no dict.
     """
     try:
         content = load()
-    except Exception as error:              # torch and pickle complain in a dozen ways
+    except UnpicklingError as error:
+        met = re.search(r"GLOBAL (\S+)", str(error))
+        raise ValueError(f"{path} is no file of plain tensors and values: there is "
+                         f"{met[1] if met else 'something else'} in it, which is code that "
+                         "minifast neither loads nor saves") from error
+    except Exception as error:              # torch complains in a dozen ways
         raise ValueError(f"{path} is no file of plain tensors: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, wanted a dict of tensors")

@@ -308,14 +308,26 @@ def test_tensors_are_loaded_on_the_cpu_and_nothing_but_plain_values(tmp_path, mo
     assert asked == [("cpu", True)] * 2                     # saving looks whether it can be loaded
 
 
-@pytest.mark.parametrize("complaint", [pickle.UnpicklingError, RuntimeError, EOFError, OSError,
-                                       KeyError])
+@pytest.mark.parametrize("complaint", [RuntimeError, EOFError, OSError, KeyError])
 def test_each_of_torchs_complaints_becomes_one_with_the_files_name(complaint):
     def load():
         raise complaint("reason")
 
     with pytest.raises(ValueError, match="old.pth is no file of plain tensors: .*reason"):
         unpickled(Path("old.pth"), load)
+
+
+@pytest.mark.parametrize("complaint, met", [
+    ("Unsupported global: GLOBAL posix.system was not", "posix.system"),          # torch 2.4
+    ("Trying to load unsupported GLOBAL posix.system whose module", "posix.system"),    # 2.13
+    ("Unsupported operand 149", "something else")])
+def test_torchs_advice_to_load_code_all_the_same_is_not_handed_on(complaint, met):
+    def load():
+        raise pickle.UnpicklingError(f"Re-run with weights_only=False. {complaint}")
+
+    with pytest.raises(ValueError, match=rf"old.pth .*there is {met} in it, which") as said:
+        unpickled(Path("old.pth"), load)
+    assert "weights_only" not in str(said.value)
 
 
 def test_what_is_no_dict_is_refused():

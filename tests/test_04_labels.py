@@ -31,6 +31,7 @@ def test_classes_that_are_given_keep_their_order():
 
 
 def test_a_class_that_only_validation_has_is_kept_and_warned_of():
+    # REFERENCE 3, row 12: v1 dropped it silently
     with pytest.warns(UserWarning, match=r"^(?!.*\bsea\b).*\bair\W+land\b"):
         target = target_for(["sea", "land", "air"], FILES, train=[0])
     assert target.classes == ["air", "land", "sea"]

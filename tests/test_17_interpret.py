@@ -33,8 +33,8 @@ def cells_of(text: str) -> list[list[str]]:
 
 # Tags: tables
 
-# REFERENCE 3, row 16
 def test_there_is_one_2x2_table_per_tag():
+    # REFERENCE 3, row 16
     assert tag_counts(LIKELY, TAGS, .5).tolist() == [       # [[no, no], [no, yes]], [[yes, no], ..
         [[3, 1], [0, 2]], [[3, 0], [2, 1]], [[6, 0], [0, 0]], [[5, 0], [1, 0]], [[5, 1], [0, 0]]]
 
@@ -63,8 +63,8 @@ def test_the_table_of_tags_names_the_threshold_of_each():
     assert {line[2] for line in cells_of(tag_table(LIKELY, TAGS, NAMES))[1:-1]} == {"0.200"}
 
 
-# REFERENCE 3, row 13
 def test_beside_the_share_of_right_cells_stands_what_no_to_everything_scores():
+    # REFERENCE 3, row 13
     # Of 30 cells 1 + 2 + 0 + 1 + 1 are wrong, and 6 are yes; only pictures 1 and 4 have no fault.
     assert tag_table(LIKELY, TAGS, NAMES, .5).splitlines()[-1] == (
         "right cells 0.833, by no to everything 0.800; pictures with all tags right 0.333")
@@ -275,8 +275,8 @@ def test_what_is_only_said_has_an_iou_of_0_unless_it_is_void():
                           ["mean", "IoU", "of", "3", "classes", "0.422"]]
 
 
-# REFERENCE 3, row 17
 def test_iou_is_of_the_whole_set_class_by_class_and_void_does_not_count():
+    # REFERENCE 3, row 17
     items = maps_and_masks(20)
     total = sum((confusion(x[None].float(), y[None], void_code=2) for x, y in items),
                 start=Score(0, 0))

@@ -61,8 +61,8 @@ def known_halves(monkeypatch):
         (torch.tensor([0, 2]), torch.tensor([1, 3])) if (n, seed) == (4, 42) else None))
 
 
-# REFERENCE 3, row 15
 def test_thresholds_are_chosen_on_one_half_and_judged_on_the_other(known_halves):
+    # REFERENCE 3, row 15
     # Chosen is the middle of .31 to .61. On the other half the second picture then says nothing.
     found = tuned(LIKELY, TAGS)
     assert found.given.tolist() == pytest.approx([.2, .2])
@@ -112,6 +112,7 @@ def test_brute_force_finds_the_same_thresholds_and_the_same_f2_of_both_halves(se
 
 
 def test_logits_are_refused(known_halves):
+    # REFERENCE 3, row 14: sigmoid twice, or not at all
     with pytest.raises(ValueError, match=r"probabilities .*0\.\.1, got -2 to 3.*sigmoid"):
         tuned(torch.tensor([[-2., 3], [0, 1]]), TAGS[:2])
 

@@ -150,6 +150,7 @@ def test_the_order_of_tags_makes_no_other_label(tmp_path):
 # Masks
 
 def test_every_bad_mask_is_an_error_with_its_likely_cause(tmp_path):
+    # REFERENCE 3, row 1: masks with values that are no class
     files = pictures(tmp_path / "images", 8)
     labels = masks(tmp_path / "labels", 1, 3, 3, 255, 255, 1, 1, 1)
     labels[5].unlink()

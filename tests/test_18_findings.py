@@ -136,6 +136,7 @@ def test_pictures_without_a_tag_are_named():
 
 
 def test_a_class_that_training_never_sees_is_named():
+    # REFERENCE 3, row 12: a label that only validation has
     seen = [*looks(10, names=("road",)), *looks(2, "validation", names=("fire", "road"))]
     found, = rare_classes(seen, ["fire", "road", "snow"])
     assert found.level == "warning" and found.files == (seen[10].file, seen[11].file)
