@@ -12,6 +12,7 @@ from typing import Literal
 
 import torch
 
+from minifast import check
 from minifast.databunch import DataBunch
 from minifast.datablock import ImageList
 from minifast.files import save_tensors
@@ -97,6 +98,8 @@ def loaders(labelled: ImageList, size: int) -> DataBunch:
 
 
 data = loaders(src, small)
+if s.test_folder:               # or the submission would fail in the end
+    check.unique("names of test tiles", [file.stem for file in data.test_dl.dataset.files])
 
 # %% Look at all of it before training: what would stop that in an hour is known in a minute
 check_first(data, s.skip_check)

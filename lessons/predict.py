@@ -9,6 +9,7 @@ lessons/planet.py. Read first: minifast/inference.py.
 """
 
 from dataclasses import dataclass
+import sys
 
 from minifast.draw import grid
 from minifast.images import open_image, to_pil
@@ -39,6 +40,8 @@ thresh = model.thresh if s.thresh < 0 else s.thresh
 print(f"{type(model.target).__name__} of {len(model.target.classes)} classes, size {model.size}")
 files = files_in(s.pictures)
 is_mask = isinstance(model.target, Masks)
+if is_mask and s.views != 1:
+    sys.exit("--views is not for masks here; predict_files(files, views=2) takes them")
 
 # %% A class or tags: many pictures at once, and each answer beside its file
 if not is_mask:
@@ -58,4 +61,4 @@ if is_mask:
         print(f"{file.name}  {caption}")
         if number < s.most:
             show(with_masks(file, model.target.classes, prediction=mask),
-                 out / f"{file.stem}-mask.png")
+                 out / f"mask-{number}-{file.stem}.png")

@@ -12,7 +12,7 @@ import sys
 
 from minifast.files import write_atomic
 
-FREE = ("out", "resume", "skip_check", "quick")         # settings that may differ when one goes on
+FREE = ("out", "resume", "skip_check", "quick", "test_folder")  # may differ when a run goes on
 
 
 def start_run(out: Path, settings: object) -> None:

@@ -58,7 +58,7 @@ def unique(what: str, names: Iterable[str]) -> None:
 
 def one_each(what: str, values: Sequence, wanted: int, of: str) -> None:
     """Raise ValueError, naming `what` the values are, unless they are as many as wanted, which is
-    one for each `of`: "names must be one for each tag, 17, got 16: clear, haze (+14 more)"."""
+    one for each `of`: "names must be one for each tag, 3, got 2: clear, haze"."""
     if len(values) != wanted:
         raise ValueError(f"{what} must be one for each {of}, {wanted}, got {len(values)}: "
                          f"{some(values)}")

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from minifast import check
 from minifast.databunch import DataBunch
-from minifast.files import load_tensors, refuse_existing, save_tensors, write_atomic
+from minifast.files import load_tensors, refuse_existing, save_tensors
 from minifast.recorder import Recorder
 
 EXPORTED = "a model for minifast.inference"
@@ -55,7 +55,8 @@ def report(saved: dict, with_opt: bool, frozen_to: int) -> str:
 
 
 def restore_optimizer(optimizer: Optimizer, state: dict) -> None:
-    """Put a saved state (Optimizer.state_dict) into an optimizer of the same layer groups."""
+    """Put a saved state (Optimizer.state_dict) into an optimizer of the same layer groups: a moment
+    lies in memory as its parameter does, channels_last or not."""
     optimizer.load_state_dict(state)
     for parameter, values in optimizer.state.items():
         for name, value in values.items():
@@ -70,7 +71,7 @@ def save_checkpoint(file: Path | str, state: dict, recorder: Recorder, next_epoc
     """Write to a file what a fit needs to go on: Learner.load reads it, too.
 
     state       what Learner.save writes
-    recorder    the history so far
+    recorder    of it losses, rates, momenta, fits and epochs, as "history"
     next_epoch  the number that the training loader gives its next epoch
     plan, done  what the fit is, by name; and how many of its epochs are done
     """
@@ -84,8 +85,7 @@ def open_checkpoint(file: Path | str | None, plan: dict, resume: bool) -> dict |
     """What a fit goes on from: read_checkpoint(file, plan), where the file is there, else None.
 
     Raises ValueError where the file is there and resume is False, or resume is True and file None;
-    and as read_checkpoint does. Raises OSError where its folder cannot be written to: that is tried
-    now, since after an epoch it would be too late.
+    and as read_checkpoint does.
     """
     if file is None:
         if resume:
@@ -93,7 +93,6 @@ def open_checkpoint(file: Path | str | None, plan: dict, resume: bool) -> dict |
         return None
     if not resume:
         refuse_existing(file, "resume=True goes on from it; or name another file")
-    write_atomic(Path(f"{file}.probe"), b"").unlink()
     return read_checkpoint(file, plan) if Path(file).exists() else None
 
 
@@ -107,7 +106,8 @@ def read_checkpoint(file: Path | str, plan: dict) -> dict:
     if "plan" not in saved:
         raise ValueError(f"{file} is no checkpoint: fit_one_cycle(..., checkpoint=...) writes one")
     differs = [f"{name} {saved['plan'].get(name)} there, {value} here"
-               for name, value in plan.items() if saved["plan"].get(name) != value]
+               for name, value in (dict.fromkeys(saved["plan"]) | plan).items()
+               if saved["plan"].get(name) != value]
     if differs:
         raise ValueError(f"{file} is of another fit: {'; '.join(differs)}. Go on as it began, or "
                          "name another file")
@@ -117,12 +117,14 @@ def read_checkpoint(file: Path | str, plan: dict) -> dict:
 def export(file: Path | str, model: nn.Module, data: DataBunch, thresh: float | Tensor) -> Path:
     """Write to a file all that inference.load_learner needs; returns its path.
 
-    model   its attribute `recipe`, if it has one, says how to make it anew: vision.build
+    model   its attribute `recipe` says how to make it anew: vision.build; without one that is
+            {"kind": "own", "arch": the name of its class}
     data    gives classes and kind of target; size, method and reduced of its train_ds, if that has
             any; and statistics
-    thresh  for tags: above it the answer is yes; a number, or one for each tag
+    thresh  for tags: above it the answer is yes; a number, or one for each tag; saved as float32
 
-    Raises ValueError where the classes are unknown, or thresh has another number than one for each.
+    numpy's strings and numbers become plain ones. Raises ValueError where the classes are unknown,
+    or thresh has another number than one for each.
     """
     target, dataset, stats = data.known_target(), data.train_ds, data.train_dl.stats
     size, thresh = getattr(dataset, "size", None), torch.as_tensor(thresh, dtype=torch.float32)

@@ -1,6 +1,7 @@
 """What is wrong with data, and the way out: what shows when all its items were looked at.
 
-Nothing is opened here: doctor looks at each item once, and these functions compare the looks.
+Nothing is opened here: doctor looks at each item once, and these functions compare the looks. The
+text of a finding begins `2 of 9 pictures ...`: with how many there are among the looks given.
 """
 
 from collections import Counter, defaultdict
@@ -91,7 +92,8 @@ def usual(values: Iterable) -> object | None:
 
 
 def odd_modes(looks: Sequence[Look]) -> list[Finding]:
-    """Warnings, one for each mode that is not the usual one, or that loses something.
+    """Warnings: one for each mode but the usual one, if there is that, and for each that loses
+    something.
 
     looks  here and in the next two functions: at pictures that can be read
     """
@@ -155,7 +157,7 @@ def without_tags(looks: Sequence[Look]) -> list[Finding]:
 
 def rare_classes(looks: Sequence[Look], classes: Sequence[str]) -> list[Finding]:
     """Warnings: those of the classes that no training picture has, each with how many of validation
-    have it; and those that fewer than FEW have, with that number, the rarest first. Up to 20 each.
+    have it; and those that fewer than FEW have, with that number, rarest first: at most 20.
 
     looks  at good labels; the files of a finding are all pictures, of any part, with those classes
     """

@@ -102,7 +102,7 @@ def worst_per_tag(probabilities: Tensor, targets: Tensor, k: int) -> Tensor:
 def worst_per_tag_picture(probabilities: Tensor, targets: Tensor, names: Sequence[str],
                           files: Sequence[Path | str], k: int = 4,
                           size: tuple[int, int] = (160, 160)) -> Image.Image:
-    """A row per tag: its k worst pictures, with captions `haze: no, said 0.98; name of the file`,
+    """A row per tag: its k worst pictures, with captions `haze: no, said 0.98;name of the file`,
     where yes or no is the truth, and then comes the probability that was given to yes.
 
     probabilities, targets, k   as for worst_per_tag, also for errors
@@ -125,7 +125,7 @@ def picture_scores(model: nn.Module, loader: Loader, metric: Metric,
     metric   as for training: (logits, targets), here of one picture, -> Score or a number
     model, loader, autocast   see training.outputs; the model is `evaluating`
     """
-    with evaluating(model):
+    with loader.explained(), evaluating(model):
         return torch.tensor([float(score(metric, logits[i:i + 1], y[i:i + 1]))
                              for logits, y in outputs(model, loader, autocast)
                              for i in range(len(y))], dtype=torch.float64)

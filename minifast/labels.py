@@ -83,7 +83,8 @@ def checked_masks(labelled: Sequence[tuple[Path, Path]], classes: Sequence[str] 
     labelled  pairs of files: a mask, and its picture
 
     Raises ValueError where pictures have no mask (how many, and the first picture and mask); where
-    one has another size than its picture; where a value is no class (Masks.refuse); where classes
+    some cannot be read, have another size than their picture, or a value that is no class
+    (Masks.refuse): the first ten, and how many in all; where classes
     are missing (give classes=codes), or two have one name (check.unique).
     """
     if classes is None or len(classes) == 0:
@@ -97,13 +98,18 @@ def checked_masks(labelled: Sequence[tuple[Path, Path]], classes: Sequence[str] 
         raise ValueError(f"{len(missing)} of {len(labelled)} pictures have no mask; the first is "
                          f"{file}, whose mask would be {mask}: check the function of the labels")
 
-    def look_at(pair: tuple[Path, Path]) -> None:
+    def look_at(pair: tuple[Path, Path]) -> str:
         mask, file = pair
-        have, want = tuple(target.encode(mask).shape), image_size(file)
-        if have != want:
-            raise ValueError(f"mask {mask} has {have} rows and columns, its picture {file} {want}; "
-                             "is it the mask of another picture?")
+        try:
+            have, want = tuple(target.encode(mask).shape), image_size(file)
+        except ValueError as error:
+            return str(error)
+        return "" if have == want else (f"mask {mask} has {have} rows and columns, its picture "
+                                        f"{file} {want}; is it the mask of another picture?")
 
     with ThreadPoolExecutor() as pool:
-        list(bar(pool.map(look_at, labelled), len(labelled), "masks"))
+        bad = list(filter(None, bar(pool.map(look_at, labelled), len(labelled), "masks")))
+    if bad:
+        more = f"\n{len(bad)} of {len(labelled)} masks are bad, also:\n" if bad[1:] else ""
+        raise ValueError(bad[0] + more + check.some(bad[1:], 9))
     return target

@@ -5,7 +5,7 @@ A score on pictures that are known already says how well a model remembers, not 
 
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, permutations
 from operator import itemgetter
 import re
 from statistics import median_low
@@ -60,19 +60,20 @@ def neighbours(looks: Sequence[Look]) -> list[Finding]:
     It says how many of how many validation pictures, notes with the first ones their nearest
     neighbour of training and how many frames that is away, and says the median of that.
     """
-    films = defaultdict(list)
+    films = defaultdict(lambda: defaultdict(list))          # film -> frame -> looks
     for look in looks:
         match = FRAME.fullmatch(look.file.stem)
         if match:
-            films[match[1]].append((int(match[2]), look))
+            films[match[1]][int(match[2])].append(look)
     near = {}                               # file of validation -> frames apart, and the two looks
     for frames in films.values():
-        frames.sort(key=itemgetter(0))
-        for (i, left), (j, right) in pairwise(frames):
-            for valid, train in ((left, right), (right, left)):
+        numbers = sorted(frames)
+        for i, j in [*zip(numbers, numbers), *pairwise(numbers)]:
+            for valid, train in permutations(frames[i] + frames[j], 2):
                 if (valid.part, train.part) == (VALID, TRAIN):
-                    pair = j - i, valid, train
-                    near[valid.file] = min(near.get(valid.file, pair), pair, key=itemgetter(0))
+                    near.setdefault(valid.file, (j - i, valid, train))
+                    near[valid.file] = min(near[valid.file], (j - i, valid, train),
+                                           key=itemgetter(0))
     if not near:
         return []
     steps, valids, trains = zip(*near.values())

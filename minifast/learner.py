@@ -100,28 +100,30 @@ class Learner:
         own rate: max_lr as in groups.group_rates; epochs, wd, errors as in fit.
 
         pct_start   share of the batches, 0..1, in which rates rise
-        checkpoint  a file in which all is saved after each epoch
+        checkpoint  a file in which all is saved before the first epoch and after each
         resume      if that file is there, go on where the same fit was cut off: bit-equal on a CPU
 
-        Raises ValueError where the checkpoint is there and resume is False, or is of another fit:
-        checkpoints.open_checkpoint.
+        Raises ValueError where the checkpoint is there and resume is False, or its plan differs.
         """
         check.between("pct_start", pct_start, 0, 1)
         loader, wd = self.data.train_dl, self.wd if wd is None else wd
         peaks, batches = group_rates(max_lr, len(self.groups)), epochs * len(loader)
-        plan = {"epochs": epochs, "max_lr": peaks, "pct_start": float(pct_start), "wd": float(wd),
+        plan = {"epochs": int(epochs), "max_lr": peaks, "pct_start": float(pct_start),
+                "wd": float(wd), "bs": loader.bs, "seed": loader.seed, "frozen_to": self.frozen_to,
                 "pictures": [len(self.data.train_ds), len(self.data.valid_ds or ())],
-                "bs": loader.bs, "seed": loader.seed, "frozen_to": self.frozen_to,
+                "size": list(map(int, getattr(self.data.train_ds, "size", None) or ())),
                 "metrics": list(map(name_of, self.metrics))}
+
+        def save(done: int) -> None:
+            save_checkpoint(checkpoint, self.state(), self.recorder, loader.epoch, plan, done)
+
         saved, done = open_checkpoint(checkpoint, plan, resume), 0
         if saved is not None:
             self.load(checkpoint)
             vars(self.recorder).update(saved["history"])
             done, loader.epoch = saved["done"], saved["next_epoch"]
-
-        def save(done: int) -> None:
-            save_checkpoint(checkpoint, self.state(), self.recorder, loader.epoch, plan, done)
-
+        elif checkpoint is not None:
+            save(0)                         # a full disk or a wrong folder shows now
         self._fit(epochs, one_cycle_of(peaks, batches, pct_start), wd, done,
                   None if checkpoint is None else save)
 
@@ -156,8 +158,7 @@ class Learner:
 
     def show_results(self, rows: int = 3, thresh: float = 0.5, void_code: int | None = None,
                      items: Sequence[int] | None = None) -> Image.Image:
-        """Validation pictures with the truth and the answer; rows, thresh, void_code and items as
-        in predictions.show_results."""
+        """Validation pictures, truth, answer; rows, thresh, void_code, items as in predictions."""
         return show_results(self.model, self.data, rows, thresh, void_code, self.autocast, items)
 
     def summary(self) -> str:

@@ -121,7 +121,8 @@ class Loader:
         """Inside, two errors of torch become ValueErrors that say what to do. To be put around what
         is done with the batches, since the news of a dead worker comes at any moment.
 
-        a GPU's memory is full   try half the batch size; with one picture a batch, smaller ones.
+        a GPU's memory is full   `with bs=4: try bs=2` (val_bs, unless it is for training); with
+                                 one picture a batch, smaller ones; then what torch said.
                                  What the broken computation held is let go of: a notebook, which
                                  keeps the last error, would keep all variables that it passed
         a worker process died    which item it was at, and the cause: Watched.obituary

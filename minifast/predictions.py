@@ -53,7 +53,7 @@ def predict(model: nn.Module, data: DataBunch, file: Path | str, thresh: float |
         size, method = scaled_size(image_size(file), size, method), "squish"
     picture = open_image(file, size, method, reduced=getattr(dataset, "reduced", True))
     x = picture[None].to(loader.device) / 255                                       # (1, 3, h, w)
-    with evaluating(model), autocast:
+    with loader.explained(), evaluating(model), autocast:
         logits = model(normalize(x, loader.stats) if loader.stats else x).float()   # (1, c[, h, w])
     if is_mask:
         logits = F.interpolate(logits, image_size(file), mode="bilinear")           # (1, c, H, W)
@@ -82,7 +82,7 @@ def show_results(model: nn.Module, data: DataBunch, rows: int, thresh: float | T
     most = rows if is_mask else rows ** 2
     n = min(most, total)
     x, y = loader.one_batch([i * total // n for i in range(n)] if items is None else items[:most])
-    with evaluating(model), autocast:
+    with loader.explained(), evaluating(model), autocast:
         logits = model(x).float()
     x, y, said = x.cpu(), y.cpu(), target.decisions(target.probabilities(logits).cpu(), thresh)
     pictures = data.pictures(x)

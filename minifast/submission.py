@@ -6,6 +6,7 @@ from io import StringIO
 from pathlib import Path
 import warnings
 
+import torch
 from torch import Tensor
 
 from minifast import check
@@ -33,18 +34,8 @@ def write_submission(file: Path | str, names: Sequence[str], predictions: Predic
     where a row does not come back as it was written, as where a tag has a space in it.
     """
     refuse_existing(file, "give another name, or overwrite=True", overwrite)
-    if not isinstance(predictions.target, Tags):
-        raise ValueError(f"a submission has tags, these are {type(predictions.target).__name__}")
-    if isinstance(thresh, Tensor) and thresh.ndim:
-        check.one_each("thresholds", thresh.tolist(), len(predictions.target.classes), "tag")
-    check.unique("names of the test pictures", names)
-    check.unique("names of the predicted pictures", predictions.names)
-    missing, unknown = (sorted(set(one) - set(other))
-                        for one, other in ((names, predictions.names), (predictions.names, names)))
-    if missing or unknown:
-        raise ValueError(f"predictions must be of the test pictures: {len(missing)} are missing "
-                         f"({check.some(missing)}), {len(unknown)} are of no test picture "
-                         f"({check.some(unknown)})")
+    thresh = torch.as_tensor(thresh, dtype=predictions.probabilities.dtype)
+    check_answers(names, predictions, thresh)
     rows = rows_of(names, predictions, thresh)
     empty = [name for name, tags in rows if not tags]
     if empty:
@@ -57,6 +48,26 @@ def write_submission(file: Path | str, names: Sequence[str], predictions: Predic
         write_atomic(temporary, text.getvalue().encode())
         read_back(temporary, rows)
     return Path(file)
+
+
+def check_answers(names: Sequence[str], predictions: Predictions, thresh: Tensor) -> None:
+    """Raise ValueError unless predictions are of tags, 0..1, for each of the names once and for no
+    other, and thresh is one number in 0..1, or one per tag."""
+    if not isinstance(predictions.target, Tags):
+        raise ValueError(f"a submission has tags, these are {type(predictions.target).__name__}")
+    if thresh.ndim:
+        check.one_each("thresholds", thresh.tolist(), len(predictions.target.classes), "tag")
+    check.between("number of dimensions of thresholds", thresh.ndim, 0, 1)
+    check.between("thresholds", thresh, 0, 1)
+    check.between("probabilities", predictions.probabilities, 0, 1)
+    check.unique("names of the test pictures", names)
+    check.unique("names of the predicted pictures", predictions.names)
+    missing, unknown = (sorted(set(one) - set(other))
+                        for one, other in ((names, predictions.names), (predictions.names, names)))
+    if missing or unknown:
+        raise ValueError(f"predictions must be of the test pictures: {len(missing)} are missing "
+                         f"({check.some(missing)}), {len(unknown)} are of no test picture "
+                         f"({check.some(unknown)})")
 
 
 def rows_of(names: Sequence[str], predictions: Predictions,
@@ -77,5 +88,6 @@ def read_back(file: Path, rows: Sequence[tuple[str, list[str]]]) -> None:
             for name, text in zip(read_column(file, "image_name"), read_column(file, "tags"))]
     wrong = [found for found, wanted in zip(read, rows) if found != wanted]
     if len(read) != len(rows) or wrong:
-        raise ValueError(f"the submission does not say what was written: {len(read)} of {len(rows)}"
-                         f" rows; wrong ones: {check.some(wrong, 2)}. Has a name or a tag a space?")
+        raise ValueError(f"the submission does not say what was written: of {len(rows)} rows "
+                         f"{len(read)} were read, wrong ones: {check.some(wrong, 2)}. Has a name "
+                         "or a tag a space?")

@@ -100,9 +100,9 @@ def build(recipe: dict, classes: int, arch: Callable[[], nn.Module] | None) -> n
             cnn        arch                          cnn
             unet       arch, bottle                  unet
             own        arch                          the whole model is what arch() returns
-    arch    the constructor; None: the one in ARCHS that has the recipe's name
+    arch    the constructor; None: for cnn and unet the one in ARCHS that has the recipe's name
 
-    Raises ValueError on another kind, or an arch that is not in ARCHS.
+    Raises ValueError on another kind, and where there is no such constructor ("own" needs one).
     """
     kind, name = recipe.get("kind"), recipe.get("arch")
     check.one_of("kind of model", kind, ["UNet", "cnn", "unet", "own"])

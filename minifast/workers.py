@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 import mmap
+from multiprocessing import active_children
 import os
 import re
 import signal
+from time import sleep
 
 import numpy
 from torch.utils.data import get_worker_info
@@ -39,7 +41,7 @@ class Watched:
             return self.dataset[key]
         except ValueError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ValueError(f"{name_of_item(self.dataset, number)} cannot be had: "
                              f"{type(error).__name__}: {error}") from error
 
@@ -48,14 +50,19 @@ class Watched:
         name_of_item (`nothing yet` where there are none), the cause, and a way out.
 
         It says "DataLoader worker (pid 123) is killed by signal: Killed"; or, where the parent was
-        waiting, "DataLoader worker (pid(s) 123, 124) exited unexpectedly", with the other error as
-        its __cause__, if it knows: then that is the cause. Numbers in the bracket are processes.
+        waiting, "DataLoader worker (pid(s) 123, 124) exited unexpectedly". If its __cause__ says
+        "DataLoader worker" too, that is the cause, else the error itself. Numbers in the bracket
+        are processes; without any, those of the board that no longer live are meant. Several items
+        are joined by `or`.
         """
         news = [str(each).strip() for each in (error, error.__cause__)
                 if "DataLoader worker" in str(each)]
         # Not the numbers behind the bracket: exit codes, the advice num_workers=0.
         gone = {int(number) for text in news
                 for number in re.findall(r"\d+", text.rpartition(")")[0])}
+        if not gone:
+            sleep(0.5)                      # the end of a process is known a little later
+            gone = set(self.board[:, 0].tolist()) - {p.pid for p in active_children()} - {0}
         items = [name_of_item(self.dataset, item) for pid, item in self.board.tolist()
                  if pid in gone]
         return (f"a loader's worker died while it read {' or '.join(items) or 'nothing yet'}: "
@@ -64,13 +71,17 @@ class Watched:
 
 
 def let_go(fetched: Iterable) -> Iterator:
-    """Yield what a DataLoader with workers, `fetched`, does; of an error only the text goes on, in
-    which a worker's has its traceback. torch keeps the error in a frame that the error keeps: the
-    workers would wait for the garbage collector, and then it for them, some seconds each."""
+    """Yield what a DataLoader with workers, `fetched`, does. A ValueError goes on without its
+    traceback (a worker's is in its text); an EOFError or OSError, by which a worker's end shows at
+    times, becomes a RuntimeError "DataLoader worker is gone". Else error and frame would keep
+    each other, and with them the workers, until the garbage collector comes, which waits for them.
+    """
     try:
         yield from fetched
     except ValueError as error:
         raise error.with_traceback(None)
+    except (EOFError, OSError) as error:    # a worker has ended that was to hand over a batch
+        raise RuntimeError(f"DataLoader worker is gone: {error!r}") from error
 
 
 def name_of_item(dataset: object, number: int) -> str:

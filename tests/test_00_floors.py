@@ -172,6 +172,6 @@ def test_the_house_stays_within_its_budget():
     # Docstrings that name each argument, and are enough to write a body from, took 35 more lines;
     # floors 16 to 18 took 1,140, checkpoints and errors that name the way out 360.
     # So these are what there is, and hardly more: to be raised knowingly, or not at all.
-    for paths, most_lines, most_code in ((MODULES, 5410, 2910), (numbered, 3520, 1825)):
+    for paths, most_lines, most_code in ((MODULES, 5440, 2935), (numbered, 3535, 1840)):
         assert sum(len(path.read_text().splitlines()) for path in paths) <= most_lines
         assert sum(len(code_lines(path)) for path in paths) <= most_code

@@ -137,6 +137,15 @@ def test_every_mask_is_looked_at_before_training(tmp_path):
     assert target_for(masks, files, [0], ["sky", "road", "car"]).classes == ["sky", "road", "car"]
 
 
+def test_all_bad_masks_are_told_of_at_once(tmp_path):
+    masks, files = street(tmp_path)
+    for mask in masks[1:]:
+        Image.fromarray(numpy.full((4, 6), 2, dtype=numpy.uint8)).save(mask)
+    wanted = r"(?s)\b1_P\.png.*2 of 3 masks are bad, also:.*\b2_P\.png"
+    with pytest.raises(ValueError, match=wanted):
+        target_for(masks, files, [0], ["sky", "road"])
+
+
 def test_masks_of_0_and_255_are_looked_at_as_they_will_be_read(tmp_path):
     masks, files = street(tmp_path)
     for mask in masks:

@@ -133,6 +133,27 @@ def test_the_cause_is_the_error_that_torch_made_a_vaguer_one_of(cause, said):
     assert said in died(error, [[70, 2], [71, 5]])
 
 
+def test_where_no_process_is_named_it_is_the_one_that_lives_no_longer(monkeypatch):
+    monkeypatch.setattr(workers, "sleep", lambda seconds: None)
+    monkeypatch.setattr(workers, "active_children", lambda: [SimpleNamespace(pid=70)])
+    text = died("DataLoader worker is gone: EOFError()", [[70, 2], [71, 5], [0, 0]])
+    assert text.startswith("a loader's worker died while it read 5.jpg: DataLoader worker is gone")
+
+
+@pytest.mark.parametrize("error", [EOFError(), ConnectionResetError(104, "reset"),
+                                   FileNotFoundError(2, "no such file")])
+def test_a_batch_that_cannot_be_handed_over_is_the_end_of_a_worker(error):
+    # REFERENCE 3, row 8: torch lets the error of the broken pipe through, bare
+    def fetched():
+        yield 1
+        raise error
+
+    got = let_go(fetched())
+    assert next(got) == 1
+    with pytest.raises(RuntimeError, match=f"^DataLoader worker is gone: {type(error).__name__}"):
+        next(got)
+
+
 def test_a_worker_that_had_not_begun_read_nothing_and_exit_codes_are_no_processes():
     message = ("DataLoader worker (pid 71) exited unexpectedly with exit code 7. Details are lost "
                "due to multiprocessing. Rerunning with num_workers=0 may give better error trace.")

@@ -221,6 +221,25 @@ def test_what_is_no_checkpoint_is_refused(file):
         learn.fit_one_cycle(2, 0.1, checkpoint=file, resume=True)
 
 
+def test_after_ctrl_c_in_the_first_epoch_the_same_learner_goes_on_from_the_start(tmp_path):
+    whole, learn, file = learner(), learner(), tmp_path / "fit.pth"
+    whole.fit_one_cycle(2, 0.1)
+    loss_func, calls = learn.loss_func, []
+
+    def interrupted(logits: Tensor, y: Tensor) -> Tensor:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return loss_func(logits, y)
+
+    learn.loss_func = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        learn.fit_one_cycle(2, 0.1, checkpoint=file)
+    assert load_tensors(file)["done"] == 0
+    learn.fit_one_cycle(2, 0.1, checkpoint=file, resume=True)
+    assert same(everything(learn), everything(whole))
+
+
 def test_to_go_on_there_must_be_a_file_to_name():
     with pytest.raises(ValueError, match=r"resume=True .* give checkpoint=FILE"):
         learner().fit_one_cycle(1, 0.1, resume=True)

@@ -106,10 +106,28 @@ def test_thresholds_that_are_not_one_for_each_tag_are_refused(tmp_path, thresh):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("thresh, message", [
+    ([[0.2]] * 3, "number of dimensions of thresholds must be between 0 and 1, got 2"),
+    (20, "thresholds must be between 0 and 1, got 20"), (float("nan"), "thresholds .* got nan")])
+def test_thresholds_that_would_say_nonsense_are_refused(tmp_path, thresh, message):
+    with pytest.raises(ValueError, match=message):
+        write_submission(tmp_path / "s.csv", NAMES, predictions(), thresh)
+
+
+def test_logits_are_refused_and_a_list_of_thresholds_is_fine(tmp_path):
+    good = predictions()
+    logits = Predictions(good.files, good.probabilities * 9 - 4, good.target)
+    with pytest.raises(ValueError, match="probabilities must be between 0 and 1"):
+        write_submission(tmp_path / "s.csv", NAMES, logits, 0.2)
+    one, other = (write_submission(tmp_path / f"{i}.csv", NAMES, good, thresh).read_text()
+                  for i, thresh in enumerate([[0.2] * 3, 0.2]))
+    assert one == other
+
+
 @pytest.mark.parametrize("classes", [["clear", "blow down", "road"], ["blow", "blow down", "down"],
                                      ["clear", "primary ", "road"], ["clear", "", "road"]])
 def test_a_tag_that_would_be_read_as_others_is_refused_with_nothing_left_behind(tmp_path, classes):
-    with pytest.raises(ValueError, match="does not say what was written: 3 of 3 rows; wrong ones: "
+    with pytest.raises(ValueError, match="does not say what was written: of 3 rows 3 were read, wrong ones: "
                                          ".* Has a name or a tag a space"):
         write_submission(tmp_path / "s.csv", NAMES, predictions(classes=classes), 0.25)
     assert not list(tmp_path.iterdir())
@@ -140,7 +158,7 @@ def test_a_file_that_does_not_say_what_was_to_be_said_never_gets_its_name(tmp_pa
     file.write_text("of yesterday")
     monkeypatch.setattr(submission, "write_atomic",
                         lambda path, content: path.write_bytes(damage(content)))
-    with pytest.raises(ValueError, match="does not say what was written: . of 3 rows"):
+    with pytest.raises(ValueError, match="does not say what was written: of 3 rows . were"):
         write_submission(file, NAMES, predictions(), 0.25, overwrite=True)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [
         ("s.csv", "of yesterday")]

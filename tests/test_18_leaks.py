@@ -93,6 +93,15 @@ def test_a_frame_behind_another_one_is_no_neighbour():
         assert all("0001TP_000060" not in found.text for found in neighbours(seen))
 
 
+def test_the_same_frame_in_two_sets_and_its_neighbours_are_named_in_any_order():
+    seen = [look("training", "0001TP_00005.png"), look("validation", "0001TP_00005.jpg"),
+            look("validation", "0001TP_00006.png")]
+    for looks in (seen, seen[::-1]):
+        found, = neighbours(looks)
+        assert found.text.startswith("2 of 2 validation pictures")
+        assert "(0 from x/0001TP_00005.png)" in found.text
+
+
 def test_frames_of_different_films_are_no_neighbours():
     assert neighbours([*frames("training", 30), *frames("validation", 60, film="0006R0")]) == []
 
