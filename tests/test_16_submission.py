@@ -127,8 +127,8 @@ def test_logits_are_refused_and_a_list_of_thresholds_is_fine(tmp_path):
 @pytest.mark.parametrize("classes", [["clear", "blow down", "road"], ["blow", "blow down", "down"],
                                      ["clear", "primary ", "road"], ["clear", "", "road"]])
 def test_a_tag_that_would_be_read_as_others_is_refused_with_nothing_left_behind(tmp_path, classes):
-    with pytest.raises(ValueError, match="does not say what was written: of 3 rows 3 were read, wrong ones: "
-                                         ".* Has a name or a tag a space"):
+    wanted = "not say what was written: of 3 rows 3 were read, wrong ones: .* Has a name or a tag a"
+    with pytest.raises(ValueError, match=wanted):
         write_submission(tmp_path / "s.csv", NAMES, predictions(classes=classes), 0.25)
     assert not list(tmp_path.iterdir())
 
