@@ -224,6 +224,15 @@ def test_each_picture_has_its_score_whatever_the_batch_size(bs):
     assert len(set(wanted)) > 1
 
 
+def test_where_the_gpus_memory_is_full_a_smaller_batch_is_proposed():
+    def full(logits, targets):                              # REFERENCE 3, row 26
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    loader = Loader([(torch.zeros(3, 1, 1), torch.tensor([1.]))] * 4, 4, False, 0, 0, CPU)
+    with pytest.raises(ValueError, match="try val_bs=2"):
+        picture_scores(nn.Flatten(), loader, full, FLOAT32)
+
+
 def test_a_users_number_is_a_score_of_a_picture_too():
     loader = Loader([(torch.full((3, 1, 1), 51 * i, dtype=torch.uint8), torch.tensor([1.]))
                      for i in range(4)], 3, False, 0, 0, CPU)
