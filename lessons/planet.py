@@ -70,6 +70,7 @@ def presets(given: Settings) -> dict:
 
 s = read_settings(Settings, __doc__, presets)
 out = start_page(s.out)
+check.between("--thresh", s.thresh, 0, 1)
 start_run(out, s)
 small, big = s.sizes
 arch = ARCHS[s.arch]
