@@ -49,7 +49,8 @@ if not is_mask:
     said = model.target.decisions(predictions.probabilities, thresh)
     captions = [model.target.caption(row) for row in said]
     for file, caption, likely in zip(files, captions, predictions.probabilities):
-        print(f"{file.name}  {caption or '(no tag)'}  highest: {likely.max():.3f}")
+        likeliest = model.target.classes[likely.argmax()]
+        print(f"{file.name}  {caption or '(no tag)'}  likeliest: {likeliest} {likely.max():.3f}")
     pictures = [to_pil(open_image(file, (160, 160))) for file in files[:s.most]]
     labels = [f"{file.name};{caption}" for file, caption in zip(files, captions)][:s.most]
     show(grid(pictures, labels, 4), out / "predictions.png")
