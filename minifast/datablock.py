@@ -13,7 +13,6 @@ Each step returns a new list and changes none: one labelled list serves for smal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-import re
 
 import numpy
 import torch
@@ -21,10 +20,10 @@ import torch
 from minifast import check
 from minifast.databunch import DataBunch
 from minifast.dataset import Dataset
-from minifast.images import METHODS, check_size
-from minifast.labels import tags_in, target_for
+from minifast.labels import first_group, tags_in, target_for
 from minifast.listing import listed_files, picture_files, read_column
 from minifast.loader import Transform, as_pair
+from minifast.sizes import METHODS, check_size
 from minifast.splits import by_folder, by_idx, by_names, by_rand_pct
 from minifast.targets import Target
 
@@ -129,13 +128,7 @@ class ImageList:
 
         Raises ValueError, naming a file, where the pattern is not found.
         """
-        def first_group(file: Path) -> str:
-            match = re.search(pattern, file.as_posix())
-            if match is None:
-                raise ValueError(f"label_from_re: no {pattern!r} in {file}")
-            return match.group(1)
-
-        return self.label_from_func(first_group)
+        return self.label_from_func(first_group(pattern))
 
     def _label(self, labels: Sequence, classes: Sequence[str] | None = None,
                div: bool = False) -> "ImageList":
@@ -172,10 +165,12 @@ class ImageList:
         return replace(self, test=(self.test or ()) + picture_files(self.path / folder))
 
     def databunch(self, bs: int = 64, val_bs: int | None = None, num_workers: int | None = None,
-                  device: torch.device | None = None, seed: int = 42) -> DataBunch:
-        """The loaders; bs, val_bs, num_workers, device, seed are those of DataBunch.create."""
+                  device: torch.device | None = None, seed: int = 42,
+                  cache: bool = False) -> DataBunch:
+        """The loaders; bs, val_bs, num_workers, device, seed, cache as in DataBunch.create."""
         self._after(self.labels, "databunch", "label_from_csv or another label_...")
         how = self.target, self.size, self.method, self.reduced
+        loading = bs, val_bs, num_workers, device, seed, cache
 
         def dataset(numbers: Sequence[int], moving: bool = False) -> Dataset:
             files, labels = ([column[i] for i in numbers] for column in (self.files, self.labels))
@@ -184,7 +179,7 @@ class ImageList:
         return DataBunch.create(dataset(self.train, moving=True),
                                 dataset(self.valid) if self.valid else None,
                                 Dataset(self.test, None, *how) if self.test else None,
-                                self.target, self.tfms, bs, val_bs, num_workers, device, seed)
+                                self.target, self.tfms, *loading)
 
     def _after(self, done: object, step: str, first: str) -> None:
         if done is None:

@@ -8,8 +8,10 @@ import numpy
 import torch
 from torch import Tensor
 
-from minifast.images import CENTRE, open_image
+from minifast.cache import Cache
+from minifast.images import image_size, read_image
 from minifast.seeds import seed_of
+from minifast.sizes import CENTRE, cut, scaled_size
 from minifast.targets import Masks, Target
 
 
@@ -32,7 +34,10 @@ class Dataset:
                  target: Target | None = None, size: tuple[int, int] | None = None,
                  method: str = "crop", reduced: bool = True, moving: bool = False):
         self.files, self.labels, self.target = list(files), labels, target
-        self.size, self.method, self.reduced, self.moving = size, method, reduced, moving
+        self.size = None if size is None else tuple(size)
+        self.method, self.reduced, self.moving = method, reduced, moving
+        self.has_masks = labels is not None and isinstance(target, Masks)
+        self.caches: list[Cache] = []           # of pictures, and of masks where there are any
 
     def __len__(self) -> int:
         return len(self.files)
@@ -43,13 +48,63 @@ class Dataset:
 
         Raises ValueError, naming the file, where it cannot be read.
         """
-        i, window = key, CENTRE
-        if isinstance(key, tuple):
-            i, seed, epoch = key
-            window = tuple(numpy.random.default_rng(seed_of(seed, epoch, i)).random(2))
-        place = self.size, self.method, window
-        picture = open_image(self.files[i], *place, self.reduced)
-        if self.labels is None:
-            return picture, torch.empty(0)
-        place = place if isinstance(self.target, Masks) else ()
-        return picture, self.target.encode(self.labels[i], *place)
+        i, *moment = key if isinstance(key, tuple) else (key,)
+        decoded, window = self.decoded(i), CENTRE
+        if moment and decoded[0].shape[1:] != self.size:
+            window = tuple(numpy.random.default_rng(seed_of(*moment, i)).random(2))
+        picture, *mask = (torch.from_numpy(cut(pixels, self.size, window)) for pixels in decoded)
+        return picture, mask[0].long() if mask else self.encoded(i)
+
+    def encoded(self, i: int) -> Tensor:
+        """The target of item i that is no mask: empty where there are no labels."""
+        return torch.empty(0) if self.labels is None else self.target.encode(self.labels[i])
+
+    def decoded(self, i: int) -> list[numpy.ndarray]:
+        """The picture of item i, (3, rows, columns), and its mask, if there is one: scaled, but not
+        cut. From the caches, where they have it; else from the files, and then the caches have it.
+        """
+        kept = [cache[i] for cache in self.caches]
+        if kept and not any(pixels is None for pixels in kept):
+            return kept
+        how = self.size, self.method
+        decoded = [read_image(self.files[i], *how, self.reduced)]
+        if self.has_masks:
+            decoded.append(self.target.read(self.labels[i], *how))
+        for cache, pixels in zip(self.caches, decoded):
+            cache[i] = pixels
+        return decoded
+
+    def keep_decoded(self) -> int:
+        """From now on a file is decoded once: give the data set its caches, still empty, and return
+        how many bytes they will take. Reads the headers of all files.
+
+        Raises ValueError, naming the file, where one cannot be read.
+        """
+        def scaled(file: Path) -> tuple[int, int]:
+            have = image_size(file)
+            return have if self.size is None else scaled_size(have, self.size, self.method)
+
+        self.caches = [Cache([(3, *scaled(file)) for file in self.files])]
+        if self.has_masks:
+            small = len(self.target.classes) <= 256
+            self.caches.append(Cache([scaled(mask) for mask in self.labels],
+                                     numpy.uint8 if small else numpy.int32))
+        return sum(cache.values.nbytes for cache in self.caches)
+
+    def whole(self, few: int = 0) -> tuple[Tensor, Tensor] | None:
+        """All pictures (n, 3, h, w) uint8 and all targets, where the caches have them all and
+        nothing is to be cut; else None. Masks keep the type of their cache.
+
+        few  if no more items than that are missing, they are decoded now: those of a last batch,
+             which training drops
+        """
+        missing = {i for cache in self.caches for i in numpy.flatnonzero(~cache.filled).tolist()}
+        if len(missing) <= few:
+            for i in missing:
+                self.decoded(i)
+        kept = [cache.all() for cache in self.caches]
+        if not kept or any(pixels is None or pixels.shape[-2:] != self.size for pixels in kept):
+            return None
+        pictures, *masks = map(torch.from_numpy, kept)
+        return pictures, masks[0] if masks else torch.stack(list(map(self.encoded,
+                                                                     range(len(self)))))

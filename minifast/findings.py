@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minifast import check
-from minifast.images import scaled_size
+from minifast.sizes import scaled_size
 
 PARTS = TRAIN, VALID, TEST = "training", "validation", "test"
 FEW = 10                                    # a class shall have as many training pictures

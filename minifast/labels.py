@@ -3,9 +3,10 @@
 All are looked at before any training, masks too: no error waits in the middle of an epoch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+import re
 import warnings
 
 from minifast import check
@@ -29,6 +30,19 @@ def tags_in(fields: Sequence[str], delim: str, files: Sequence[Path],
     if bare:
         warnings.warn(f"{csv}: {len(bare)} pictures have no tag: {check.some(bare)}")
     return labels
+
+
+def first_group(pattern: str) -> Callable[[Path], str]:
+    """What makes a class of a file: the first group of a regular expression, searched in its path
+    with slashes. The function raises ValueError, naming the file, where the pattern is not found.
+    """
+    def class_of(file: Path) -> str:
+        match = re.search(pattern, file.as_posix())
+        if match is None:
+            raise ValueError(f"label_from_re: no {pattern!r} in {file}")
+        return match.group(1)
+
+    return class_of
 
 
 def target_for(labels: Sequence, files: Sequence[Path], train: Sequence[int],

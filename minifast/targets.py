@@ -8,12 +8,14 @@ decisions, in the form of targets; and how to put a target in words.
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy
 import torch
 from torch import Tensor
 import torch.nn.functional as F
 
 from minifast import check
-from minifast.images import CENTRE, open_mask
+from minifast.images import open_mask, read_mask
+from minifast.sizes import CENTRE, cut
 
 
 class Categories:
@@ -57,11 +59,11 @@ class Tags:
 
         Raises ValueError on an unknown tag.
         """
-        target = torch.zeros(len(self.classes))
+        target = numpy.zeros(len(self.classes), numpy.float32)
         for tag in label:
             check.one_of("tag", tag, self.classes)
             target[self.classes.index(tag)] = 1
-        return target
+        return torch.from_numpy(target)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Sigmoid of logits: (n, c), each 0..1 by itself."""
@@ -116,7 +118,13 @@ class Masks:
 
         Raises ValueError where the file `label` cannot be read, or a value is no class: `refuse`.
         """
-        mask = open_mask(label, size, method, window, self.div)
+        return torch.from_numpy(cut(self.read(label, size, method), size, window))
+
+    def read(self, label: Path, size: tuple[int, int] | None = None,
+             method: str = "crop") -> numpy.ndarray:
+        """The first half of encode(label, size, method), with its errors: (rows, columns) int64,
+        scaled as by images.read_mask, but not cut."""
+        mask = read_mask(label, size, method, self.div)
         if mask.min() < 0 or mask.max() >= len(self.classes):
             self.refuse(label)
         return mask

@@ -8,8 +8,8 @@ from PIL import ExifTags, Image, JpegImagePlugin
 import pytest
 import torch
 
-from minifast.images import (image_size, open_image, open_mask, resize, scaled_size, to_pil, to_rgb,
-                             to_tensor, upright_size)
+from minifast.images import (channels_first, image_size, open_image, open_mask, read_image,
+                             read_mask, scale, to_pil, to_rgb, upright_size)
 
 RED, ORANGE = (255, 0, 0), (200, 100, 50)
 ORANGE_IN_GREY = (124, 124, 124)         # .299 * 200 + .587 * 100 + .114 * 50 = 124.2
@@ -38,8 +38,9 @@ def decoded(monkeypatch) -> set[tuple[int, int]]:
     sizes, load = set(), JpegImagePlugin.JpegImageFile.load
 
     def noted(picture):
+        waits = bool(picture.tile)              # what was decoded is not decoded again
         result = load(picture)
-        sizes.add(picture.size)
+        sizes.update([picture.size] * waits)
         return result
 
     monkeypatch.setattr(JpegImagePlugin.JpegImageFile, "load", noted)
@@ -146,49 +147,7 @@ def test_a_turned_jpeg_is_not_decoded_smaller_than_wanted(tmp_path, decoded):
     assert decoded == {(64, 32)}
 
 
-# The size before cutting
-
-def test_scaled_size_rounds_as_version_1_does():
-    assert scaled_size((101, 67), (32, 32), "crop") == (48, 32)  # 101 / 2.09375 = 48.2
-    assert scaled_size((101, 67), (32, 32), "pad") == (32, 21)   # 67 / 3.15625 = 21.2
-    assert scaled_size((101, 67), (32, 32), "squish") == (32, 32)
-
-
-def test_scaled_size_by_hand_for_a_wide_picture_and_sizes_that_are_not_square():
-    assert scaled_size((100, 200), (50, 50), "crop") == (50, 100)
-    assert scaled_size((100, 200), (50, 50), "pad") == (25, 50)
-    assert scaled_size((100, 200), (50, 20), "crop") == (50, 100)      # ratios 2 and 10
-    assert scaled_size((100, 200), (50, 20), "pad") == (10, 20)
-    assert scaled_size((100, 200), (10, 20), "squish") == (10, 20)
-    assert scaled_size((10, 20), (40, 40), "crop") == (40, 80)         # enlarged
-
-
-def test_a_half_is_rounded_to_the_even_number():
-    assert scaled_size((5, 10), (5, 5), "pad") == (2, 5)               # 2.5
-    assert scaled_size((7, 14), (7, 7), "pad") == (4, 7)               # 3.5
-
-
-def test_padding_leaves_at_least_one_row_and_column_of_a_very_long_picture():
-    assert scaled_size((1, 100), (32, 32), "pad") == (1, 32)
-    assert scaled_size((100, 1), (32, 32), "pad") == (32, 1)
-
-
-def test_an_unknown_method_is_refused():
-    with pytest.raises(ValueError, match=r"method.*sqish.*squish"):
-        scaled_size((10, 10), (5, 5), "sqish")
-
-
-@pytest.mark.parametrize("size", [(0, 8), (8, 0), (8, -1), (8,), (8, 8, 3), (8.5, 8)])
-def test_a_size_below_1_is_refused(size):
-    with pytest.raises(ValueError, match=rf"\bsize\b.*{re.escape(str(size))}"):
-        scaled_size((10, 10), size, "crop")
-
-
-def test_a_size_of_1_is_allowed():
-    assert scaled_size((10, 10), (1, 1), "crop") == (1, 1)
-
-
-# Crop, pad, squish
+# To another size
 
 TALL = from_array([[10 * row + column for column in range(5)] for row in range(8)])
 
@@ -197,59 +156,10 @@ def rows_of(picture: Image.Image) -> list[int]:
     return [row[0] // 10 for row in grey(picture)]
 
 
-@pytest.mark.parametrize("share, first", [(0, 0), (0.24, 0), (0.25, 1), (0.5, 2), (1, 3)])
-def test_the_window_begins_where_the_formula_says(share, first):
-    # 8 rows, 5 wanted: int((8 - 5 + 1) * share), and share 1 is the last place, not one beyond
-    cut = resize(TALL, (5, 5), window=(share, 0.5))
-    assert cut.size == (5, 5)
-    assert rows_of(cut) == list(range(first, first + 5))
-    on_its_side = resize(TALL.transpose(Image.TRANSPOSE), (5, 5), window=(0.5, share))
-    assert rows_of(on_its_side.transpose(Image.TRANSPOSE)) == list(range(first, first + 5))
-
-
-def test_a_picture_is_cropped_in_the_centre_unless_told_otherwise():
-    assert rows_of(resize(TALL, (5, 5))) == [2, 3, 4, 5, 6]
-    on_its_side = resize(TALL.transpose(Image.TRANSPOSE), (5, 5))
-    assert rows_of(on_its_side.transpose(Image.TRANSPOSE)) == [2, 3, 4, 5, 6]
-    # 7 rows of 8: int((8 - 7 + 1) * .5) = 1
-    assert rows_of(resize(TALL, (7, 5))) == [1, 2, 3, 4, 5, 6, 7]
-
-
-def test_a_picture_of_the_wanted_size_stays_as_it_is():
-    for method in ("crop", "pad", "squish"):
-        assert grey(resize(TALL, (8, 5), method)) == grey(TALL)
-
-
-def test_padding_mirrors_the_border_without_repeating_the_edge():
-    # 3 rows, 5 wanted: (5 - 3 + 1) // 2 = 1 on both sides
-    three = from_array([[10] * 5, [20] * 5, [30] * 5])
-    for window in [(0.5, 0.5), (0, 0), (1, 1)]:                  # nothing is left over to choose
-        padded = resize(three, (5, 5), "pad", window)
-        assert [row[0] for row in grey(padded)] == [20, 10, 20, 30, 20]
-    sides = resize(three.transpose(Image.TRANSPOSE), (5, 5), "pad")
-    assert grey(sides)[0] == [20, 10, 20, 30, 20]
-
-
-def test_an_odd_padding_is_cut_by_the_window():
-    # 5 rows, 8 wanted: (8 - 5 + 1) // 2 = 2 on both sides make 9; int((9 - 8 + 1) * share)
-    five = from_array([[10 * row] * 8 for row in range(5)])
-    assert rows_of(resize(five, (8, 8), "pad")) == [1, 0, 1, 2, 3, 4, 3, 2]
-    assert rows_of(resize(five, (8, 8), "pad", window=(0, 1))) == [2, 1, 0, 1, 2, 3, 4, 3]
-    assert rows_of(resize(five, (8, 8), "pad", window=(1, 0))) == [1, 0, 1, 2, 3, 4, 3, 2]
-
-
-def test_a_picture_smaller_than_its_padding_is_mirrored_again_and_again():
-    stripes = from_array([[10] * 40, [20] * 40])
-    padded = resize(stripes, (32, 32), "pad")
-    assert padded.size == (32, 32)
-    column = [row[0] for row in grey(padded)]
-    assert column in ([10, 20] * 16, [20, 10] * 16)
-
-
-def test_squish_changes_the_shape_and_cuts_nothing():
+def test_squish_changes_the_shape_and_cuts_nothing(tmp_path):
     quarters = Image.new("RGB", (40, 20))
     quarters.paste(RED, (30, 10, 40, 20))
-    pixels = numpy.array(resize(quarters, (20, 20), "squish"))[:, :, 0]
+    pixels = open_image(saved(quarters, tmp_path / "a.png"), (20, 20), "squish")[0]
     assert pixels.shape == (20, 20)                              # red from row 10 and column 15 on
     assert (pixels[11:, 16:] == 255).all()
     assert (pixels[:9] == 0).all() and (pixels[:, :14] == 0).all()
@@ -258,22 +168,37 @@ def test_squish_changes_the_shape_and_cuts_nothing():
 def test_shrinking_averages_so_that_a_fine_checkerboard_becomes_grey(tmp_path):
     board = from_array(numpy.indices((64, 64)).sum(axis=0) % 2 * 255)
     for size in (16, 32):
-        small = numpy.array(resize(board, (size, size)))[2:-2, 2:-2].astype(int)
+        small = numpy.array(scale(board, (size, size)))[2:-2, 2:-2].astype(int)
         assert abs(small - 127).max() <= 3
     small = open_image(saved(board, tmp_path / "a.png"), (16, 16))[:, 2:-2, 2:-2].int()
     assert (small - 127).abs().max() <= 3
 
 
-def test_enlarging_is_bilinear():
+def test_enlarging_is_bilinear_or_as_told():
     # two pixels to four: their centres lie at 1 and 3; at .5, 1.5, 2.5, 3.5 are 0 1/4 3/4 1
-    wide = resize(from_array([[0, 100], [0, 100]]), (2, 4), "squish")
-    assert grey(wide) == [[0, 25, 75, 100]] * 2
+    small = from_array([[0, 100], [0, 100]])
+    assert grey(scale(small, (2, 4))) == [[0, 25, 75, 100]] * 2
+    assert grey(scale(small, (3, 4), Image.NEAREST)) == [[0, 0, 100, 100]] * 3
 
 
-def test_resize_takes_the_callers_scale_where_it_is_given():
-    assert rows_of(resize(TALL, (5, 5), window=(1, 0), scaled=(8, 5))) == [3, 4, 5, 6, 7]
-    half = TALL.resize((5, 4))                                   # as a reduced JPEG would come
-    assert grey(resize(half, (8, 5), scaled=(8, 5))) == grey(half.resize((5, 8), Image.BILINEAR))
+def test_a_picture_that_has_the_size_is_not_scaled():
+    assert scale(TALL, (8, 5)) is TALL
+
+
+@pytest.mark.parametrize("method, rows", [("crop", (12, 8)), ("pad", (8, 5)), ("squish", (8, 8))])
+def test_read_image_scales_but_neither_pads_nor_cuts(tmp_path, method, rows):
+    # 12 x 8 to 8 x 8: crop has ratio 1, pad 1.5
+    path = saved(Image.new("RGB", (8, 12), ORANGE), tmp_path / "a.png")
+    pixels = read_image(path, (8, 8), method)
+    assert isinstance(pixels, numpy.ndarray) and pixels.dtype == numpy.uint8
+    assert pixels.shape == (3, *rows) and (pixels == numpy.array(ORANGE)[:, None, None]).all()
+
+
+@pytest.mark.parametrize("method, rows", [("crop", (12, 8)), ("pad", (8, 5)), ("squish", (8, 8))])
+def test_read_mask_scales_but_neither_pads_nor_cuts(tmp_path, method, rows):
+    values = read_mask(mask_of([[7] * 8] * 12, tmp_path / "a.png"), (8, 8), method)
+    assert isinstance(values, numpy.ndarray) and values.dtype == numpy.int64
+    assert values.shape == rows and (values == 7).all()
 
 
 # Files at a size
@@ -382,19 +307,21 @@ def test_a_wrong_method_or_size_is_refused(tmp_path, size, method, reason):
 
 # Tensors and pictures
 
-def test_to_tensor_has_channel_row_column_in_one_piece_of_memory():
-    pixels = to_tensor(TALL)
-    assert (pixels.dtype, tuple(pixels.shape)) == (torch.uint8, (3, 8, 5))
-    assert pixels[1, 6, 4] == 64 and pixels.is_contiguous()
+def test_pixels_have_channel_row_column_in_one_piece_of_memory_of_their_own():
+    pixels = channels_first(TALL)
+    assert (pixels.dtype, pixels.shape) == (numpy.uint8, (3, 8, 5))
+    assert pixels[1, 6, 4] == 64 and pixels.flags["C_CONTIGUOUS"]
+    pixels[:] = 0
+    assert TALL.getpixel((4, 6)) == (64, 64, 64)
 
 
-def test_to_pil_undoes_to_tensor():
+def test_to_pil_undoes_channels_first():
     pixels = torch.randint(0, 256, (3, 4, 6), dtype=torch.uint8,
                            generator=torch.Generator().manual_seed(0))
     picture = to_pil(pixels)
     assert (picture.mode, picture.size) == ("RGB", (6, 4))
     assert picture.getpixel((5, 1)) == tuple(pixels[:, 1, 5].tolist())
-    assert torch.equal(to_tensor(picture), pixels)
+    assert (channels_first(picture) == pixels.numpy()).all()
 
 
 def test_to_pil_takes_floats_as_0_to_1_clipped_and_rounded():

@@ -149,3 +149,98 @@ def test_the_method_is_the_same_for_picture_and_mask(tmp_path):
     assert tuple(mask.shape) == (12, 8) and torch.equal(mask * 10, picture[0].long())
     dataset.size, dataset.method = (4, 2), "squish"                 # rows 1, 4, 7, 10 are nearest
     assert dataset[0][1].tolist() == [[1, 1], [4, 4], [7, 7], [10, 10]]
+
+
+# A cache: a file is decoded once
+
+def both(dataset: Dataset) -> list[tuple[torch.Tensor, ...]]:
+    """All items, by number and by some keys."""
+    return [dataset[key] for i in range(len(dataset)) for key in (i, (i, 42, 0), (i, 42, 1))]
+
+
+def no_files(*where) -> None:
+    raise AssertionError("a file was read")
+
+
+@pytest.mark.parametrize("size, method", [((4, 4), "crop"), ((12, 8), "pad"), ((4, 2), "squish"),
+                                          (None, "crop")])
+@pytest.mark.parametrize("masks", [False, True])
+def test_with_a_cache_items_are_the_same_and_files_are_read_once(tmp_path, monkeypatch, size,
+                                                                 method, masks):
+    plain = with_masks(tmp_path) if masks else Dataset(numbered(tmp_path))
+    cached = with_masks(tmp_path) if masks else Dataset(numbered(tmp_path))
+    for dataset in (plain, cached):
+        dataset.size, dataset.method = size, method
+    cached.keep_decoded()
+    first = both(cached)
+    monkeypatch.setattr("minifast.dataset.read_image", no_files)
+    monkeypatch.setattr(Masks, "read", no_files)
+    again = both(cached)
+    monkeypatch.undo()
+    for items in (first, again):
+        for one, other in zip(items, both(plain), strict=True):
+            assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(one, other))
+
+
+def test_what_is_done_to_an_item_does_not_reach_the_cache(tmp_path):
+    dataset = with_masks(tmp_path)
+    dataset.keep_decoded()
+    for _ in range(2):
+        picture, mask = dataset[1]
+        assert picture[2].unique().tolist() == [1] and mask.max() == 7
+        picture.zero_(), mask.zero_()
+
+
+def test_keep_decoded_says_how_many_bytes_it_takes(tmp_path):
+    assert Dataset(numbered(tmp_path)).keep_decoded() == 3 * 3 * 12 * 4
+    # 12 x 4 to 4 x 4: crop has ratio 1, and keeps all 12 rows; a byte more per pixel of a mask
+    assert with_masks(tmp_path).keep_decoded() == 3 * (3 + 1) * 12 * 4
+    many = with_masks(tmp_path)
+    many.target = Masks([f"class {i}" for i in range(257)])      # a byte is not enough
+    assert many.keep_decoded() == 3 * (3 + 4) * 12 * 4
+
+
+def test_a_file_that_changed_its_size_is_refused_by_name_or_number(tmp_path):
+    dataset = Dataset(numbered(tmp_path))
+    dataset.keep_decoded()
+    Image.new("RGB", (9, 9)).save(dataset.files[1])
+    with pytest.raises(ValueError, match="item 1 .*changed"):
+        dataset[1]
+
+
+def test_whole_is_all_of_it_once_all_was_decoded_and_nothing_is_to_be_cut(tmp_path):
+    dataset = Dataset(numbered(tmp_path), ["a", "b", "a"], Categories("ab"), (6, 2), "squish")
+    assert dataset.whole() is None                               # there is no cache
+    dataset.keep_decoded()
+    dataset[0], dataset[2]
+    assert dataset.whole() is None                               # item 1 is missing
+    assert dataset.whole(few=0) is None
+    pictures, targets = dataset.whole(few=1)                     # and is decoded now
+    assert (pictures.dtype, tuple(pictures.shape)) == (torch.uint8, (3, 3, 6, 2))
+    assert all(torch.equal(pictures[i], dataset[i][0]) for i in range(3))
+    assert targets.tolist() == [0, 1, 0]
+
+
+def test_where_something_is_to_be_cut_there_is_no_whole(tmp_path):
+    dataset = Dataset(numbered(tmp_path), size=(4, 4))           # of 12 rows
+    dataset.keep_decoded()
+    assert dataset.whole(few=3) is None
+    assert len(dataset[1, 42, 0]) == 2
+
+
+def test_a_whole_without_labels_has_empty_targets_and_masks_as_bytes(tmp_path):
+    plain, masks = Dataset(numbered(tmp_path), size=(12, 4)), with_masks(tmp_path)
+    masks.size = (12, 4)
+    for dataset in (plain, masks):
+        dataset.keep_decoded()
+    assert tuple(plain.whole(few=3)[1].shape) == (3, 0)
+    _, targets = masks.whole(few=3)
+    assert targets.dtype == torch.uint8 and tuple(targets.shape) == (3, 12, 4)
+    assert torch.equal(targets[2].long(), masks[2][1])
+
+
+def test_a_file_without_a_header_is_named_when_the_cache_is_made(tmp_path):
+    paths = numbered(tmp_path)
+    paths[1].write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"\b1\.png"):
+        Dataset(paths, size=(4, 4)).keep_decoded()

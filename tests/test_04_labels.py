@@ -5,7 +5,7 @@ import numpy
 from PIL import Image
 import pytest
 
-from minifast.labels import tags_in, target_for
+from minifast.labels import first_group, tags_in, target_for
 from minifast.targets import Categories, Masks, Tags
 
 FILES = [Path("a.jpg"), Path("b.jpg"), Path("c.jpg")]
@@ -201,3 +201,9 @@ def test_pictures_without_a_tag_are_named_with_their_csv():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         tags_in(["haze"], " ", FILES[:1], Path("x.csv"))
+
+
+def test_first_group_takes_a_class_from_a_path_with_slashes():
+    assert first_group(r"x/([a-z_]+)_(\d+)")(Path("a", "x", "old_dog_7.png")) == "old_dog"
+    with pytest.raises(ValueError, match=r"(?=.*\(cat\)).*dog_7\.png"):
+        first_group("(cat)")(Path("a", "dog_7.png"))
