@@ -8,6 +8,7 @@ Each returns a Score, so many hits out of so many: see scores.
 from functools import partial
 from inspect import signature
 
+import torch
 from torch import Tensor
 
 from minifast import check
@@ -92,11 +93,12 @@ def confusion(logits: Tensor, targets: Tensor, void_code: int | None = None) -> 
     """
     c, answers = logits.shape[1], logits.argmax(dim=1)                        # (n, h, w)
     check.same_shape("confusion", answers=answers, targets=targets)
-    pairs = targets.long() * c + answers            # a byte would overflow
+    pairs = (targets.long() * c + answers).flatten()            # a byte would overflow
+    # Not bincount, nor pairs[targets != void_code]: a GPU would have to be waited for.
+    counts = pairs.new_zeros(c * c).scatter_add_(0, pairs, torch.ones_like(pairs)).reshape(c, c)
     if void_code is not None:
         check.between("void_code", void_code, 0, c - 1)
-        pairs = pairs[targets != void_code]
-    counts = pairs.flatten().bincount(minlength=c * c).reshape(c, c)
+        counts[void_code] = 0
     return Score(counts, counts.sum(dim=1, keepdim=True))
 
 

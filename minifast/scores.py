@@ -28,6 +28,11 @@ class Score:
     def __add__(self, other: "Score") -> "Score":
         return Score(self.hits + other.hits, self.out_of + other.out_of)
 
+    def cpu(self) -> "Score":
+        """The same with tensors on the CPU, for which a GPU has to be waited for."""
+        return Score(*(part.cpu() if isinstance(part, Tensor) else part
+                       for part in (self.hits, self.out_of)))
+
     @property
     def values(self) -> Tensor:
         """hits / out_of, on the CPU, in float64, plain numbers too; NaN where out_of is 0."""

@@ -341,6 +341,27 @@ def test_void_pixels_are_not_in_the_confusion_but_void_answers_are():
     assert confusion(MAPS, TRUTH, void_code=2).hits.tolist() == [[2, 1, 0], [0, 2, 1], [0, 0, 0]]
 
 
+def test_a_metric_never_waits_for_the_device():
+    # The device "meta" has shapes but no numbers: whatever needs to know one raises there, and on a
+    # GPU it would have to wait for all that was asked of it before.
+    logits, tags = torch.rand(4, 3, device="meta"), torch.ones(4, 3, device="meta")
+    maps, pixels = torch.rand(2, 3, 1, 4, device="meta"), torch.zeros(2, 1, 4, device="meta").long()
+    with pytest.raises((NotImplementedError, RuntimeError)):
+        tags[tags > 0]
+    for function, x, y in [
+            (accuracy, maps, pixels), (accuracy_thresh, logits, tags), (fbeta, logits, tags),
+            (partial(confusion, void_code=2), maps, pixels), (mean_iou, maps, pixels),
+            (partial(foreground_accuracy, void_code=2), maps, pixels),
+            (lambda x, y: (x - y).mean(), logits, tags)]:
+        total = Score(0, 0) + score(function, x, y) + score(function, x, y)
+        assert torch.as_tensor(total.hits).device.type == "meta"
+
+
+def test_a_score_goes_to_the_cpu_as_it_is():
+    moved = Score(torch.tensor([1, 2]), 0.3).cpu()
+    assert moved.hits.tolist() == [1, 2] and moved.out_of == 0.3
+
+
 def test_foreground_accuracy_leaves_void_out():
     score = foreground_accuracy(MAPS, TRUTH, void_code=2)
     assert (int(score.hits), int(score.out_of)) == (4, 6)
