@@ -8,10 +8,35 @@ import torch
 from torch import Tensor
 
 from minifast import draw
-from minifast.device import default_device, default_workers
+from minifast.dataset import Dataset
+from minifast.device import (default_device, default_workers, free_memory,
+                             keep_freed_memory)
 from minifast.images import to_pil
 from minifast.loader import Batch, Loader, Stats, Transform, as_pair, denormalize
 from minifast.targets import Masks, Target
+
+
+CACHE_SHARE = 0.5                               # of the free memory: what decoded pictures may take
+
+
+def keep_decoded(datasets: Sequence[Dataset]) -> None:
+    """Have each of the datasets decode a file once (Dataset.keep_decoded), as long as all that fits
+    into CACHE_SHARE of device.free_memory(); else print why not, and all is as before.
+
+    Raises TypeError where one is no Dataset.
+    """
+    for dataset in datasets:
+        if not isinstance(dataset, Dataset):
+            raise TypeError("cache=True is for minifast.dataset.Dataset; a "
+                            f"{type(dataset).__name__} has to keep its own pictures")
+    free = free_memory()
+    size = sum(dataset.keep_decoded() for dataset in datasets)
+    if size > CACHE_SHARE * free:
+        for dataset in datasets:
+            dataset.caches = []
+        print(f"cache=True is left out: decoded, the pictures take {size / 1e9:.2f} GB, more than "
+              f"{CACHE_SHARE:.0%} of the {free / 1e9:.2f} GB of free memory; so files are decoded "
+              "in each epoch")
 
 
 @dataclass(frozen=True)
@@ -32,18 +57,24 @@ class DataBunch:
                target: Target | None = None,
                tfms: Transform | Sequence[Transform | None] | None = None,
                bs: int = 64, val_bs: int | None = None, num_workers: int | None = None,
-               device: torch.device | None = None, seed: int = 42) -> "DataBunch":
+               device: torch.device | None = None, seed: int = 42,
+               cache: bool = False) -> "DataBunch":
         """Loaders over any data sets with items (picture, target), one to three of them.
 
         train_ds, valid_ds, test_ds   the data sets; the last two may be None
         target       kind of target; None takes that of train_ds, if it has one
         tfms         (x, y, rng) -> (x, y) for training; or a pair, also for validation and test
-        bs, val_bs   batch sizes; val_bs None is bs
+        bs, val_bs   batch sizes; val_bs None is bs; with several processes, for each of them
         num_workers, device   None: what suits this machine
         seed         of shuffling, cuts and transforms
+        cache        keep decoded pictures (and masks) in memory, see keep_decoded; the same batches
         """
         device = device or default_device()
+        if device.type == "cpu":
+            keep_freed_memory()
         num_workers = default_workers(device) if num_workers is None else num_workers
+        if cache:
+            keep_decoded([each for each in (train_ds, valid_ds, test_ds) if each is not None])
         how = seed, num_workers, device
         for_training, for_validation = as_pair(tfms)
         valid_dl, test_dl = (None if dataset is None

@@ -1,25 +1,23 @@
 """A DataLoader that delivers ready batches on the device.
 
-torch's DataLoader fetches items in worker processes and collates them, as small uint8 batches. The
-rest happens here, on the device, to a whole batch at once: bytes to floats, transforms, normalise.
+A Fetcher, with torch's DataLoader, has items collated as small uint8 batches. The rest happens
+here, on the device, to a whole batch at once: bytes to floats, transforms, normalise.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from traceback import clear_frames
 
 import numpy
 import torch
 from torch import Generator, Tensor
-from torch.utils.data import DataLoader, default_collate
 
-from minifast import check
-from minifast.device import fork_context
+from minifast import check, processes
+from minifast.fetcher import Batch, Fetcher, collate
 from minifast.seeds import generator_for, seed_of
-from minifast.workers import Watched, ignore_ctrl_c, let_go, name_of_item
+from minifast.workers import name_of_item
 
-Batch = tuple[Tensor, Tensor]
 Transform = Callable[[Tensor, Tensor, Generator], Batch]    # x, y on the device; rng on the CPU
 Stats = tuple[Sequence[float] | Tensor, Sequence[float] | Tensor]         # mean and std per channel
 
@@ -43,7 +41,7 @@ class Loader:
     """Batches (x, y) of a data set, ready for the model.
 
     dataset      anything with len() and [i]; items are (picture, target)
-    bs           pictures a batch
+    bs           pictures a batch; where there are several processes, for each of them
     train        shuffle anew each epoch, move cuts (if dataset.moving), and drop a last batch that
                  is shorter than bs where more than one batch exists; else all in order
     seed, epoch  what the shuffling, the cuts and the transforms follow from; the epoch counts up
@@ -65,6 +63,7 @@ class Loader:
     tfms: Transform | None = None
     stats: Stats | None = None
     epoch: int = 0
+    fetcher: Fetcher = field(init=False, repr=False)
 
     def __post_init__(self):
         check.between("bs", self.bs, 1)
@@ -73,6 +72,7 @@ class Loader:
         if self.stats:
             # Once and for all on the device: each copy to a GPU would make its queue run dry.
             self.stats = tuple(torch.as_tensor(part, device=self.device) for part in self.stats)
+        self.fetcher = Fetcher(self.dataset, self.num_workers, self.device)
 
     def __len__(self) -> int:
         return len(self.item_numbers(0))
@@ -83,17 +83,24 @@ class Loader:
         return self.batches(self.epoch - 1)
 
     def item_numbers(self, epoch: int) -> list[list[int]]:
-        """The numbers of the items in each batch of an epoch (0, 1, ...), as `train` says above."""
-        n = len(self.dataset)
+        """The numbers of the items in each batch of an epoch (0, 1, ...), as `train` says above;
+        of all processes together, each of which takes processes.part_of a batch.
+
+        Raises ValueError where there are more processes than items to train on.
+        """
+        n, bs = len(self.dataset), self.bs * processes.count()
         order = list(range(n))
         if self.train:
             order = numpy.random.default_rng(seed_of(self.seed, epoch)).permutation(n).tolist()
-        batches = [order[start:start + self.bs] for start in range(0, n, self.bs)]
-        return batches[:-1] if self.train and n > self.bs and n % self.bs else batches
+            check.between("number of processes", processes.count(), 1, n)
+            # Parts of one length: a mean over processes shall be the mean over the pictures.
+            order = order[:n - n % (bs if n >= bs else processes.count())]
+        return [order[start:start + bs] for start in range(0, len(order), bs)]
 
     def keys(self, epoch: int) -> list[list]:
-        """What to ask the data set for: item numbers, or (number, seed, epoch) where cuts move."""
-        numbers = self.item_numbers(epoch)
+        """What this process asks the data set for: item numbers, or (number, seed, epoch) where
+        cuts move."""
+        numbers = list(filter(None, map(processes.part_of, self.item_numbers(epoch))))
         if not (self.train and getattr(self.dataset, "moving", False)):
             return numbers
         return [[(i, self.seed, epoch) for i in batch] for batch in numbers]
@@ -103,17 +110,9 @@ class Loader:
 
         Raises ValueError, naming item and cause, where one cannot be had, or a worker died on it.
         """
-        context = fork_context() if self.num_workers else None      # refused without workers
-        workers = self.num_workers if context else 0
-        self.watched = Watched(self.dataset, workers)
-        fetched = DataLoader(
-            self.watched, batch_sampler=self.keys(epoch), collate_fn=collate,
-            num_workers=workers, multiprocessing_context=context,
-            worker_init_fn=ignore_ctrl_c, pin_memory=self.device.type == "cuda",
-            # torch asks the global random state for a seed otherwise: looking would leave a trace.
-            generator=generator_for(self.seed, epoch))
+        fetched = self.fetcher.batches(self.keys(epoch), generator_for(self.seed, epoch))
         with self.explained():
-            for number, (x, y) in enumerate(let_go(fetched) if workers else fetched):
+            for number, (x, y) in enumerate(fetched):
                 yield self.ready(x, y, generator_for(self.seed, epoch, number))
 
     @contextmanager
@@ -139,15 +138,20 @@ class Loader:
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
-            raise ValueError(self.watched.obituary(error)) from error
+            raise ValueError(self.fetcher.watched.obituary(error)) from error
 
     def ready(self, x: Tensor, y: Tensor, rng: Generator) -> Batch:
         """Collated x and y on the device: uint8 to float 0..1, transformed by rng, normalized."""
         x, y = (part.to(self.device, non_blocking=True) for part in (x, y))
-        x = x.float() / 255 if x.dtype == torch.uint8 else x
+        # In place, where the memory is ours: new memory for a batch takes longer than arithmetic.
+        if x.dtype == torch.uint8:
+            x = x.float().div_(255)
         if self.tfms is not None:
             x, y = self.tfms(x, y, rng)
-        return (normalize(x, self.stats) if self.stats else x), y
+        if self.stats:
+            mean, std = (part[:, None, None] for part in self.stats)
+            x = x.sub_(mean).div_(std)
+        return x, y
 
     def one_batch(self, items: Sequence[int] | None = None) -> Batch:
         """The first batch of the next epoch, or one of the items with these numbers, without
@@ -159,18 +163,6 @@ class Loader:
     def names(self, epoch: int, number: int) -> list[str]:
         """File names of an epoch's batch `number`, from 0; item numbers if there are no files."""
         return [name_of_item(self.dataset, i) for i in self.item_numbers(epoch)[number]]
-
-
-def collate(items: list[tuple]) -> Batch:
-    """The items (picture, target), n of them, as one batch (n, 3, h, w), (n, ...).
-
-    Raises ValueError where the pictures differ in size.
-    """
-    sizes = {tuple(picture.shape) for picture, _ in items}
-    if len(sizes) > 1:
-        raise ValueError(f"pictures of one batch differ in size: {check.some(sorted(sizes))}; "
-                         "give transform(size=...)")
-    return tuple(default_collate(items))
 
 
 def as_pair(tfms: Transform | Sequence[Transform | None] | None) -> tuple[Transform | None, ...]:

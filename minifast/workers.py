@@ -33,7 +33,7 @@ class Watched:
     def __getitem__(self, key: int | tuple) -> object:
         """dataset[key]. Raises ValueError, naming the item, for any error but a ValueError, which
         names it already."""
-        number = key[0] if isinstance(key, tuple) else key
+        number = number_of(key)
         worker = get_worker_info()
         if worker is not None:
             self.board[worker.id] = os.getpid(), number
@@ -82,6 +82,11 @@ def let_go(fetched: Iterable) -> Iterator:
         raise error.with_traceback(None)
     except (EOFError, OSError) as error:    # a worker has ended that was to hand over a batch
         raise RuntimeError(f"DataLoader worker is gone: {error!r}") from error
+
+
+def number_of(key: int | tuple) -> int:
+    """The number of the item that a key asks for: the key itself, or what it begins with."""
+    return key[0] if isinstance(key, tuple) else key
 
 
 def name_of_item(dataset: object, number: int) -> str:

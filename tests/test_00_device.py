@@ -22,17 +22,86 @@ def test_a_device_is_named_for_the_table_of_results(monkeypatch):
     assert device.device_name(GPU) == "NVIDIA H200"
 
 
-def test_cores_are_those_that_this_process_may_use(monkeypatch):
+@pytest.fixture
+def groups(tmp_path, monkeypatch):
+    """Write files as Linux has them in /proc and /sys/fs/cgroup: none, at first."""
+    def write(files: dict[str, str]) -> None:
+        for name, text in files.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(text)
+
+    monkeypatch.setattr(device, "Path", lambda name: tmp_path / name.lstrip("/"))
+    return write
+
+
+def test_cores_are_those_that_this_process_may_use(monkeypatch, groups):
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     asked = {0: {0, 5, 9}}                                       # 0 stands for this process
     monkeypatch.setattr(os, "sched_getaffinity", asked.get, raising=False)
     assert device.cores() == 3
 
 
-def test_cores_are_those_of_the_machine_where_the_system_cannot_be_asked(monkeypatch):
+def test_cores_are_those_of_the_machine_where_the_system_cannot_be_asked(monkeypatch, groups):
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     assert device.cores() == 64
+
+
+@pytest.mark.parametrize("files, wanted", [
+    ({"cpu.max": "200000 100000"}, 2), ({"cpu.max": "250000 100000"}, 2),
+    ({"cpu.max": "max 100000"}, 8),
+    ({"cpu.max": "50000 100000"}, 1), ({"cpu.max": "900000 100000"}, 8),
+    ({"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3),
+    ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8)])
+def test_cores_are_as_many_as_a_container_may_use_the_time_of(monkeypatch, groups, files, wanted):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    groups({f"sys/fs/cgroup/{name}": text for name, text in files.items()})
+    assert device.cores() == wanted
+
+
+STAT = "anon 5\nfile 9\ninactive_file 200\nactive_file 100\n"
+
+
+@pytest.mark.parametrize("files, wanted", [
+    ({}, 4096 * 1024),
+    ({"memory.max": "max"}, 4096 * 1024),
+    # limit, less what is used, but for files that are only kept for quicker reading
+    ({"memory.max": "2000", "memory.current": "900", "memory.stat": STAT}, 2000 - 900 + 300),
+    ({"memory/memory.limit_in_bytes": "2000", "memory/memory.usage_in_bytes": "900",
+      "memory/memory.stat": STAT}, 1400),
+    ({"memory.max": "500", "memory.current": "900", "memory.stat": STAT}, 0)])
+def test_free_memory_is_what_machine_and_container_have_left(groups, files, wanted):
+    groups({"proc/meminfo": "MemTotal: 9999 kB\nMemFree: 7 kB\nMemAvailable: 4096 kB\n"})
+    groups({f"sys/fs/cgroup/{name}": text for name, text in files.items()})
+    assert device.free_memory() == wanted
+
+
+def test_no_memory_is_known_to_be_free_where_the_system_does_not_tell(groups):
+    assert device.free_memory() == 0
+
+
+def test_a_data_set_may_take_a_quarter_of_a_gpus_free_memory(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (400, 1000))
+    assert device.has_room(GPU, 100) and not device.has_room(GPU, 101)
+    assert device.has_room(CPU, 10 ** 18)                        # is there already
+
+
+@pytest.mark.parametrize("library, asked", [("glibc", [(-3, 2 ** 30), (-1, 2 ** 31 - 1)]),
+                                            ("another", [])])
+def test_glibc_is_told_to_keep_freed_memory(monkeypatch, library, asked):
+    told = []
+    there = {"mallopt": lambda *what: told.append(what)} if library == "glibc" else {}
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(device.ctypes, "CDLL", lambda name: type("Library", (), {
+        name: staticmethod(function) for name, function in there.items()}))
+    device.keep_freed_memory()
+    assert told == asked
+
+
+def test_elsewhere_than_on_linux_no_library_is_asked(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(device.ctypes, "CDLL", None)
+    device.keep_freed_memory()
 
 
 @pytest.mark.parametrize("capability, wanted", [((7, 5), False), ((8, 0), True), ((9, 0), True)])
@@ -82,3 +151,11 @@ def test_there_are_workers_for_a_gpu_only_as_many_as_cores_up_to_8(monkeypatch, 
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(device, "cores", lambda: cores)
     assert device.default_workers(where) == wanted
+
+
+@pytest.mark.parametrize("processes, wanted", [(1, 8), (2, 6), (5, 2), (16, 1)])
+def test_processes_on_one_machine_share_its_cores(monkeypatch, processes, wanted):
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(device, "cores", lambda: 12)
+    monkeypatch.setattr("minifast.processes.on_this_machine", lambda: processes)
+    assert device.default_workers(GPU) == wanted

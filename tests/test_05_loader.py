@@ -13,8 +13,7 @@ from torch.utils.data import TensorDataset, get_worker_info
 
 from minifast.dataset import Dataset
 from minifast.targets import Categories
-from minifast.loader import (Loader, as_pair, collate, denormalize, imagenet_stats,
-                             normalize)
+from minifast.loader import Loader, as_pair, denormalize, imagenet_stats, normalize
 
 CPU = torch.device("cpu")
 
@@ -116,8 +115,64 @@ def test_batches_are_the_same_for_any_number_of_workers(train, pictures):
         assert same(list(alone), list(helped))
 
 
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("size, workers", [((12, 8), 0), ((12, 8), 2), ((8, 8), 0), ((8, 8), 2)])
+def test_batches_are_the_same_with_a_cache(train, size, workers, pictures):
+    plain, cached = (Dataset(pictures, list("ababababab"), Categories("ab"), size, moving=True)
+                     for _ in range(2))
+    cached.keep_decoded()
+    plain, cached = (loader(dataset, train=train, num_workers=workers, tfms=noisy,
+                            stats=imagenet_stats) for dataset in (plain, cached))
+    for epoch in range(4):                      # out of files, and then, unless cut, out of memory
+        assert same(list(plain), list(cached))
+    assert (cached.fetcher.memory is not None) == (size == (12, 8))
+
+
+def test_a_batch_lies_in_memory_as_always_wherever_it_comes_from(pictures):
+    dataset = Dataset(pictures, size=(12, 8))
+    dataset.keep_decoded()
+    for _ in range(2):
+        for x, _ in loader(dataset):
+            assert x.is_contiguous()            # in another layout a net's sums could differ
+
+
+def several(monkeypatch, rank: int, count: int) -> None:
+    monkeypatch.setattr("minifast.processes.rank", lambda: rank)
+    monkeypatch.setattr("minifast.processes.count", lambda: count)
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("n", [12, 13, 14, 15])
+def test_the_parts_of_several_processes_make_the_batches_of_one(monkeypatch, train, n):
+    whole = [loader(Numbered(n), 4, train).keys(epoch) for epoch in range(3)]
+    parts = []
+    for rank in range(2):
+        several(monkeypatch, rank, 2)
+        parts.append([loader(Numbered(n), 2, train).keys(epoch) for epoch in range(3)])
+    for together, one, other in zip(whole, *parts, strict=True):
+        assert len(one) == len(together) and len(other) in (len(one) - 1, len(one))
+        other = other + [[]] * (len(one) - len(other))          # nothing may be left for it
+        assert [a + b for a, b in zip(one, other)] == together
+
+
+@pytest.mark.parametrize("n, sizes", [(9, [3]), (10, [3]), (8, [2]), (5, [1]), (3, [1])])
+def test_in_training_the_parts_of_a_batch_have_one_length(monkeypatch, n, sizes):
+    keys = []
+    for rank in range(3):
+        several(monkeypatch, rank, 3)
+        keys.append(loader(Numbered(n), 3).keys(0))
+    assert [[len(batch) for batch in part] for part in keys] == [sizes] * 3
+
+
+def test_more_processes_than_pictures_to_train_on_are_refused(monkeypatch):
+    several(monkeypatch, 0, 4)
+    with pytest.raises(ValueError, match="number of processes.*3.*4"):
+        loader(Numbered(3)).keys(0)
+    assert loader(Numbered(3), train=False).keys(0) == [[0]]
+
+
 def test_where_processes_do_not_fork_workers_are_none(monkeypatch):
-    monkeypatch.setattr("minifast.loader.fork_context", lambda: None)
+    monkeypatch.setattr("minifast.fetcher.fork_context", lambda: None)
     dataset = Numbered(4)
     assert epoch_of(loader(dataset, train=False, num_workers=2)) == [[0, 1, 2, 3]]
     assert dataset.asked == [0, 1, 2, 3]                                # in this very process
@@ -365,15 +420,6 @@ def test_pictures_of_different_size_are_refused_with_the_way_out():
     items = [(torch.zeros(3, rows, 5, dtype=torch.uint8), 0) for rows in (4, 6, 4)]
     with pytest.raises(ValueError, match=r"size.*3, 4, 5.*3, 6, 5.*transform"):
         list(loader(items))
-
-
-def test_collate_stacks_pictures_and_targets():
-    items = [(torch.full((3, 2, 4), i, dtype=torch.uint8), torch.tensor([i, 1.0]))
-             for i in range(5)]
-    x, y = collate(items)
-    assert x.shape == (5, 3, 2, 4) and x.dtype == torch.uint8
-    assert x[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
-    assert torch.equal(y, torch.tensor([[0, 1.0], [1, 1], [2, 1], [3, 1], [4, 1]]))
 
 
 def test_one_callable_is_for_training_alone_and_a_pair_is_kept():

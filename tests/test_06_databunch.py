@@ -1,7 +1,9 @@
 from dataclasses import FrozenInstanceError
+from pathlib import Path
 import random
 
 import numpy
+from PIL import Image
 import pytest
 import torch
 from torch import Tensor
@@ -9,6 +11,7 @@ from torch.utils.data import TensorDataset
 
 from minifast import databunch
 from minifast.databunch import DataBunch
+from minifast.dataset import Dataset
 from minifast.targets import Categories, Masks, Tags
 from minifast.loader import Loader, imagenet_stats
 
@@ -85,6 +88,48 @@ def test_what_is_not_said_suits_this_machine(monkeypatch):
     monkeypatch.setattr(databunch, "default_workers", lambda device: 3)
     assert bunch().train_dl.num_workers == 3
     assert bunch(num_workers=0).train_dl.num_workers == 0
+
+
+@pytest.fixture
+def files(tmp_path) -> list[Path]:
+    """Four pictures, 5 rows and 4 columns: 60 bytes each."""
+    files = [tmp_path / f"{i}.png" for i in range(4)]
+    for file in files:
+        Image.new("RGB", (4, 5)).save(file)
+    return files
+
+
+def test_with_a_cache_all_sets_decode_a_file_once(files, capsys):
+    data = DataBunch.create(*(Dataset(files) for _ in range(3)), device=CPU, cache=True)
+    for dataset in (data.train_ds, data.valid_ds, data.test_dl.dataset):
+        dataset[0]
+        assert dataset.caches[0].filled.tolist() == [True, False, False, False]
+    assert not DataBunch.create(Dataset(files), None, device=CPU).train_ds.caches
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("free, fits", [(2 * 480, True), (2 * 480 - 1, False), (0, False)])
+def test_all_sets_together_take_at_most_half_of_the_free_memory(files, capsys, free, fits,
+                                                                monkeypatch):
+    monkeypatch.setattr(databunch, "free_memory", lambda: free)
+    data = DataBunch.create(Dataset(files), Dataset(files), device=CPU, cache=True)
+    assert bool(data.train_ds.caches) == bool(data.valid_ds.caches) == fits
+    said = capsys.readouterr().out
+    assert said == "" if fits else "cache=True is left out" in said and "50% of the" in said
+    assert len(list(data.train_dl)) == 1
+
+
+def test_another_data_set_has_to_keep_its_own_pictures():
+    with pytest.raises(TypeError, match="cache=True.*Dataset; a TensorDataset"):
+        bunch(cache=True)
+
+
+@pytest.mark.parametrize("device, times", [("cpu", 1), ("meta", 0)])
+def test_on_the_cpu_freed_memory_is_kept(monkeypatch, device, times):
+    called = []
+    monkeypatch.setattr(databunch, "keep_freed_memory", lambda: called.append(1))
+    DataBunch.create(red(4), None, num_workers=0, device=torch.device(device))
+    assert len(called) == times
 
 
 def test_validation_takes_the_batch_size_of_training_unless_it_has_its_own():
