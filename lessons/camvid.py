@@ -1,8 +1,8 @@
 """CamVid: a class for every pixel, from pictures with masks to a U-Net.
 
-The second walkthrough of lesson 3, cell by cell. Without arguments it draws its own streets, trains
-a small U-Net from scratch, and takes under three minutes on two cores. With --data DIR it runs on
-CamVid with the notebook's settings, for which you want a GPU. Read first: minifast/unet.py.
+The second walkthrough of lesson 3. Without arguments it draws its own streets, and trains a small
+U-Net from scratch, in less than three minutes on two cores. With --data DIR it runs on CamVid with
+the notebook's settings, for which you want a GPU. Read first: minifast/unet.py.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from minifast import check
+from minifast import check, processes
 from minifast.databunch import DataBunch
 from minifast.datablock import SegmentationList
 from minifast.images import image_size, open_mask
@@ -50,6 +50,7 @@ class Settings:
     bottle: bool = False         # fewer channels in the last block, as the notebook for 12 classes
     void: str = "Void"           # the class of pixels that have no label: not counted; or ""
     ignore_void: bool = False    # whether the loss leaves them out, too
+    cache: bool = True           # keep decoded pictures and masks in memory, where there is enough
     precision: Literal["auto", "float32"] = "auto"  # auto: bfloat16 where that is native
     seed: int = 42               # of first weights, order and transforms
     streets: int = 250           # how many to draw, where the lesson draws its own
@@ -67,18 +68,19 @@ def presets(given: Settings) -> dict:
         scratch |= dict(epochs=(12, 12, 20, 20), lr=(3e-3, 3e-3))
     own = dict(arch="small", size=(144, 192), epochs=(8, 8, 6, 6), lr_its=75)
     quick = dict(streets=20, size=(48, 64), epochs=(1, 1, 1, 1), lr_its=50)
-    is_scratch = not given.data or given.arch == "small" or given.weights == "none"
-    return ((scratch if is_scratch else {}) | ({} if given.data else own) |
-            (quick if given.quick else {}))
+    if given.data and given.arch != "small" and given.weights != "none":
+        scratch = {}
+    return scratch | ({} if given.data else own) | (quick if given.quick else {})
 
 
 s = read_settings(Settings, __doc__, presets)
+processes.join()                # where torchrun started several: see minifast/processes.py
 out = start_page(s.out)
 start_run(out, s)
 
 # %% The data: pictures, and for each a mask of the same size, whose pixels are class numbers
-drawn = out / f"streets-{s.streets}-{s.size[0]}"
-path = Path(s.data) if s.data else camvid(drawn, s.streets, s.size[0])
+with processes.first_goes_ahead():
+    path = Path(s.data or camvid(out / f"streets-{s.streets}-{s.size[0]}", s.streets, s.size[0]))
 suffix = picture_files(path / "labels")[0].suffix
 
 
@@ -99,16 +101,16 @@ src = (SegmentationList.from_folder(path / "images")
        .label_from_func(get_y_fn, classes=codes))
 print(f"{len(src.train)} pictures for training, {len(src.valid)} for validation")
 full = s.size if any(s.size) else image_size(first)
-half = full[0] // 2, full[1] // 2
 
 
 # %% Ready batches. Masks move with their pictures; their pixels are never blended, only chosen
 def loaders(size: tuple[int, int], bs: int) -> DataBunch:
-    return (src.transform(get_transforms(), size=size).databunch(bs=bs, seed=s.seed)
+    return (src.transform(get_transforms(), size=size)
+            .databunch(bs=processes.share_of(bs), seed=s.seed, cache=s.cache)
             .normalize(imagenet_stats))
 
 
-data = loaders(half, s.bs[0])
+data = loaders((full[0] // 2, full[1] // 2), s.bs[0])
 
 # %% Look at all of it before training: what would stop that in an hour is known in a minute
 check_first(data, s.skip_check)
@@ -116,8 +118,7 @@ show(data.show_batch(rows=2), out / "batch.png")
 show(data.show_batch(rows=2, train=False), out / "batch-valid.png")
 
 # %% Metrics: the notebook's accuracy of labelled pixels; mean IoU, intersection over union by class
-if s.void:
-    check.one_of("class", s.void, codes)
+check.one_of("class", s.void, [*codes, ""])
 void = codes.index(s.void) if s.void else None
 acc_camvid = partial(foreground_accuracy, void_code=void)
 iou = partial(mean_iou, void_code=void)
@@ -154,7 +155,6 @@ def train(number: int, name: str, chosen: float | slice,
 learn, stages = new_learner(data), []
 half_lr, full_lr = presets(s).get("lr", Settings.lr) if s.lr == "auto" else s.lr
 scratch = learn.frozen_to == 0
-all_of_it = "" if scratch else ", unfrozen"
 
 # %% Stage 1, half size: train what is new, on a frozen body. Left out where all of it is new
 lr = None if scratch else train(1, "half, frozen", slice(half_lr))
@@ -162,7 +162,7 @@ lr = None if scratch else train(1, "half, frozen", slice(half_lr))
 # %% Stage 2: train all of it; first layers slowly if they know edges and colours already
 learn.unfreeze()
 slow, fast = half_lr / s.lr_low[0], half_lr / s.lr_div[0]
-train(2, "half" + all_of_it, half_lr if scratch else slice(slow, fast), lr)
+train(2, "half" if scratch else "half, unfrozen", half_lr if scratch else slice(slow, fast), lr)
 show(learn.recorder.plot_losses(), out / "losses-half.png")
 show(learn.recorder.plot_lr(), out / "rates-half.png")
 
@@ -174,7 +174,7 @@ lr = None if scratch else train(3, "full, frozen", slice(full_lr))
 # %% Stage 4: and all of it again
 learn.unfreeze()
 slow, fast = full_lr / s.lr_low[1], full_lr / s.lr_div[1]
-train(4, "full" + all_of_it, full_lr if scratch else slice(slow, fast), lr)
+train(4, "full" if scratch else "full, unfrozen", full_lr if scratch else slice(slow, fast), lr)
 show(learn.recorder.plot_losses(), out / "losses-full.png")
 show(learn.recorder.plot_metrics(), out / "metrics-full.png")
 

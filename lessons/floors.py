@@ -11,10 +11,10 @@ OURS = ROOT / "minifast"
 MINE = ROOT / "mine" / "minifast"                        # the learner's copy
 ORIGINAL = ROOT / "mine" / "original"                    # ours, as it was when it was copied
 
-FLOORS = {"check": 0, "draw": 0, "progress": 0, "files": 0, "weights": 0, "listing": 0,
-          "device": 0, "seeds": 0,
-          "scores": 1, "metrics": 1, "schedules": 2, "images": 3, "targets": 4, "labels": 4,
-          "dataset": 4, "workers": 5, "loader": 5, "splits": 6, "databunch": 6, "datablock": 6,
+FLOORS = {"check": 0, "draw": 0, "progress": 0, "processes": 0, "files": 0, "weights": 0,
+          "listing": 0, "device": 0, "seeds": 0, "scores": 1, "metrics": 1, "schedules": 2,
+          "sizes": 3, "images": 3, "targets": 4, "labels": 4, "cache": 4, "dataset": 4,
+          "workers": 5, "fetcher": 5, "loader": 5, "splits": 6, "databunch": 6, "datablock": 6,
           "resnet": 7, "groups": 8, "recorder": 9, "checkpoints": 10, "training": 10,
           "predictions": 10, "learner": 10, "lr_rule": 11, "lr_finder": 11, "unet": 12,
           "geometry": 13, "transforms": 14, "vision": 15, "tta": 16, "inference": 16,

@@ -17,6 +17,7 @@ from typing import TextIO
 from PIL import Image
 from torch import Tensor
 
+from minifast import processes
 from minifast.draw import grid
 from minifast.files import save_picture, write_atomic
 from minifast.images import to_pil
@@ -30,11 +31,12 @@ def start_page(folder: str) -> Path:
     """The folder that a lesson's pictures go to; from this call on its page is folder/index.html.
 
     What is printed goes there too, under the heading of the cell that printed it. In a notebook,
-    which is such a page already, and where no file has the lesson, there is no page.
+    which is such a page already, and where no file has the lesson, there is no page; of several
+    processes the first one has it.
     Raises OSError where the page cannot be written.
     """
     lesson = sys._getframe(1).f_code.co_filename
-    if Path(lesson).is_file() and not in_notebook():
+    if Path(lesson).is_file() and not in_notebook() and processes.rank() == 0:
         sys.stdout = page = Page(lesson, Path(folder, "index.html").absolute(), sys.stdout)
         page.write_file(RUNNING)
         atexit.register(page.end)

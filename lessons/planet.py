@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 
-from minifast import check
+from minifast import check, processes
 from minifast.databunch import DataBunch
 from minifast.datablock import ImageList
 from minifast.files import save_tensors
@@ -50,6 +50,7 @@ class Settings:
     weather_lr: float = 1e-2     # weights weather: its rate
     thresh: float = 0.2          # a tag is predicted where its probability is above this
     bs: int = 64                 # tiles a batch
+    cache: bool = True           # keep decoded tiles in memory, where there is enough
     precision: Literal["auto", "float32"] = "auto"  # auto: bfloat16 where that is native
     seed: int = 42               # of first weights, order and transforms; the split stays the same
     tiles: int = 1500            # how many tiles to draw, where the lesson draws its own
@@ -69,6 +70,7 @@ def presets(given: Settings) -> dict:
 
 
 s = read_settings(Settings, __doc__, presets)
+processes.join()                # where torchrun started several: see minifast/processes.py
 out = start_page(s.out)
 check.between("--thresh", s.thresh, 0, 1)
 start_run(out, s)
@@ -76,7 +78,8 @@ small, big = s.sizes
 arch = ARCHS[s.arch]
 
 # %% The data: a table with a row per tile, and a folder of JPEGs
-path = Path(s.data) if s.data else planet(out / f"tiles-{s.tiles}", n=s.tiles)
+with processes.first_goes_ahead():
+    path = Path(s.data) if s.data else planet(out / f"tiles-{s.tiles}", n=s.tiles)
 
 # %% Which files, which of them for validation, and which tags has each?
 split = (ImageList.from_csv(path, s.csv, folder=s.folder, suffix=s.suffix)
@@ -94,7 +97,8 @@ tfms = get_transforms(flip_vert=True, max_lighting=0.1, max_zoom=1.05, max_warp=
 def loaders(labelled: ImageList, size: int) -> DataBunch:
     for folder in s.test_folder:
         labelled = labelled.add_test_folder(Path(folder).absolute())
-    return (labelled.transform(tfms, size=size).databunch(bs=s.bs, seed=s.seed)
+    return (labelled.transform(tfms, size=size)
+            .databunch(bs=processes.share_of(s.bs), seed=s.seed, cache=s.cache)
             .normalize(imagenet_stats))
 
 

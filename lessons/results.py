@@ -10,7 +10,7 @@ import PIL
 from PIL import Image
 import torch
 
-from minifast import __version__
+from minifast import __version__, processes
 from minifast.databunch import DataBunch
 from minifast.device import device_name
 from minifast.doctor import check_data
@@ -28,7 +28,7 @@ from runs import checkpoints
 def check_first(data: DataBunch, skip: bool) -> None:
     """Look at all files, unless told to skip that: print what doctor.check_data finds, and raise
     ValueError where something of it would stop the training."""
-    if not skip:
+    if not skip and processes.rank() == 0:
         report = check_data(data)
         print(report)
         report.refuse_errors()
@@ -47,7 +47,8 @@ def find_rate(learn: Learner, picture: Path, chosen: float | slice, follow: bool
     num_it           how many batches the test takes
     """
     file = checkpoints(picture.parent) / f"{picture.stem}.pth"
-    if file.exists():
+    there, *_ = processes.gathered(file.exists())
+    if there:
         curve = LRCurve(**load_tensors(file))
     else:
         curve = lr_find(learn, num_it=num_it)
@@ -123,7 +124,8 @@ def write_results(file: Path, lesson: str, settings: object, baselines: dict[str
     versions = {"minifast": __version__, "python": platform.python_version(),
                 "torch": torch.__version__, "numpy": np.__version__, "pillow": PIL.__version__}
     content = {"lesson": lesson, "settings": asdict(settings), "baselines": baselines,
-               "stages": stages, "versions": versions, "device": device_name(device)}
+               "stages": stages, "versions": versions, "device": device_name(device),
+               "processes": processes.count()}
     print(write_atomic(file, (json.dumps(content, indent=1) + "\n").encode()))
 
 

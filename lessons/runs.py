@@ -10,6 +10,7 @@ from pathlib import Path
 from shutil import rmtree
 import sys
 
+from minifast import processes
 from minifast.files import write_atomic
 
 FREE = ("out", "resume", "skip_check", "quick", "test_folder")  # may differ when a run goes on
@@ -20,8 +21,15 @@ def start_run(out: Path, settings: object) -> None:
     there was one, else empty. settings is a lesson's dataclass.
 
     Ends the lesson, and says what to do, where a run was cut off in `out` and settings.resume is
-    not set, or where it is, and other settings than then.
+    not set, or where it is, and other settings than then. Of several processes, the first does it.
     """
+    with processes.first_goes_ahead():
+        if processes.rank() == 0:
+            prepare(out, settings)
+
+
+def prepare(out: Path, settings: object) -> None:
+    """What start_run says, in one process."""
     folder, old = checkpoints(out), checkpoints(out).with_name("checkpoints.old")
     note, text = folder / "settings.json", json.dumps(
         {name: value for name, value in asdict(settings).items() if name not in FREE}, indent=1)

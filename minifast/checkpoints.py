@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from minifast import check
+from minifast import check, processes
 from minifast.databunch import DataBunch
 from minifast.files import load_tensors, refuse_existing, save_tensors
 from minifast.recorder import Recorder
@@ -93,7 +93,8 @@ def open_checkpoint(file: Path | str | None, plan: dict, resume: bool) -> dict |
         return None
     if not resume:
         refuse_existing(file, "resume=True goes on from it; or name another file")
-    return read_checkpoint(file, plan) if Path(file).exists() else None
+    there, *_ = processes.gathered(Path(file).exists())         # before the first one writes it
+    return read_checkpoint(file, plan) if there else None
 
 
 def read_checkpoint(file: Path | str, plan: dict) -> dict:

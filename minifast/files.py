@@ -17,6 +17,8 @@ import re
 from PIL import Image
 import torch
 
+from minifast import processes
+
 DIGEST_BYTES = 32
 
 
@@ -27,6 +29,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
     The folder is made if needed, and the temporary file is gone, also after an error. Where disk or
     folder refuse, OSError (of the same errno) that names `path`; the old file is as it was.
+    Of several processes, each of which writes the same, only the first one's file gets the name.
     """
     path = Path(path)
     # In the same folder, because a rename between two disks would be a copy; with the process
@@ -36,7 +39,8 @@ def replacing(path: Path | str) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
-            os.replace(temporary, path)
+            if processes.rank() == 0:
+                os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
@@ -66,8 +70,8 @@ def save_picture(path: Path | str, picture: Image.Image, quality: int = 90) -> P
 
 def refuse_existing(path: Path | str, remedy: str, overwrite: bool = False) -> None:
     """Raise ValueError, with a remedy, where there is something at `path`, unless overwrite is
-    true: nobody's work is to be overwritten unasked."""
-    if not overwrite and Path(path).exists():
+    true: nobody's work is to be overwritten unasked. Of several processes the first one decides."""
+    if not overwrite and processes.rank() == 0 and Path(path).exists():
         raise ValueError(f"{path} exists already, and stays as it is; {remedy}")
 
 
@@ -75,7 +79,8 @@ def save_tensors(path: Path | str, content: dict) -> Path:
     """Write a dict of tensors, plain values, lists and dicts to a file, atomically, with a digest.
 
     torch.load(path, weights_only=True) reads the file too. Raises ValueError, before anything is
-    written, where the content has something else in it, which could not be loaded again.
+    written, where the content has something else in it, which could not be loaded again. Of several
+    processes, all of which have to call this, the first writes; then all find the file.
     """
     buffer = BytesIO()                      # may be hundreds of megabytes: so it is not copied
     torch.save(content, buffer)
@@ -84,7 +89,10 @@ def save_tensors(path: Path | str, content: dict) -> Path:
     unpickled(path, lambda: torch.load(buffer, "cpu", weights_only=True))
     buffer.seek(0, os.SEEK_END)
     buffer.write(digest)
-    return write_atomic(path, buffer.getbuffer())
+    with processes.first_goes_ahead():
+        if processes.rank() == 0:
+            write_atomic(path, buffer.getbuffer())
+    return Path(path)
 
 
 def load_tensors(path: Path | str) -> dict:

@@ -19,11 +19,11 @@ from minifast.databunch import DataBunch
 from minifast.dataset import Dataset
 from minifast.device import default_device, uses_bfloat16
 from minifast.files import load_tensors
-from minifast.images import METHODS
 from minifast.listing import picture_files
 from minifast.loader import Stats
 from minifast.predictions import predict
 from minifast.seeds import seeded
+from minifast.sizes import METHODS
 from minifast.targets import Categories, Masks, Tags, Target
 from minifast.tta import mean_over_views
 from minifast.vision import build

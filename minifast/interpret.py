@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 import torch.nn.functional as F
 
-from minifast import check
+from minifast import check, processes
 from minifast.draw import font, grid
 from minifast.images import open_image, to_pil
 from minifast.loader import Loader
@@ -126,9 +126,9 @@ def picture_scores(model: nn.Module, loader: Loader, metric: Metric,
     model, loader, autocast   see training.outputs; the model is `evaluating`
     """
     with loader.explained(), evaluating(model):
-        return torch.tensor([float(score(metric, logits[i:i + 1], y[i:i + 1]))
-                             for logits, y in outputs(model, loader, autocast)
-                             for i in range(len(y))], dtype=torch.float64)
+        batches = [[float(score(metric, logits[i:i + 1], y[i:i + 1])) for i in range(len(y))]
+                   for logits, y in outputs(model, loader, autocast)]
+    return torch.tensor(sum(processes.in_order(batches), []), dtype=torch.float64)
 
 
 def worst(scores: Tensor, k: int) -> list[int]:

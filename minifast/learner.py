@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from minifast import check
+from minifast import check, processes
 from minifast.checkpoints import (export, open_checkpoint, read_state, report, restore_optimizer,
                                   save_checkpoint)
 from minifast.databunch import DataBunch
@@ -88,8 +88,8 @@ class Learner:
         self.freeze_to(0)
 
     def fit(self, epochs: int, lr: float | slice, wd: float | None = None) -> None:
-        """Train for some epochs at constant rates: lr as in groups.group_rates. wd, the weight
-        decay, is the learner's own where it is None. Errors: see training.fit."""
+        """Train for some epochs at constant rates: lr as in groups.group_rates; wd, the weight
+        decay, is the learner's where it is None. Errors: training.fit."""
         rates = group_rates(lr, len(self.groups))
         self._fit(epochs, lambda batch: (rates, MOMENTUM), wd)
 
@@ -109,10 +109,10 @@ class Learner:
         loader, wd = self.data.train_dl, self.wd if wd is None else wd
         peaks, batches = group_rates(max_lr, len(self.groups)), epochs * len(loader)
         plan = {"epochs": int(epochs), "max_lr": peaks, "pct_start": float(pct_start),
-                "wd": float(wd), "bs": loader.bs, "seed": loader.seed, "frozen_to": self.frozen_to,
+                "wd": float(wd), "bs": loader.bs * processes.count(), "seed": loader.seed,
                 "pictures": [len(self.data.train_ds), len(self.data.valid_ds or ())],
                 "size": list(map(int, getattr(self.data.train_ds, "size", None) or ())),
-                "metrics": list(map(name_of, self.metrics))}
+                "frozen_to": self.frozen_to, "metrics": list(map(name_of, self.metrics))}
 
         def save(done: int) -> None:
             save_checkpoint(checkpoint, self.state(), self.recorder, loader.epoch, plan, done)

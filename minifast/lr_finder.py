@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 from torch.optim import Optimizer
 
-from minifast import check, draw
+from minifast import check, draw, processes
 from minifast.groups import group_rates
 from minifast.learner import MOMENTUM, Learner
 from minifast.lr_rule import Suggestion, suggestion
@@ -89,6 +89,7 @@ def lr_find(learn: Learner, start_lr: float | slice = 1e-7, end_lr: float | slic
     refuse_single_picture(learn.model, loader)
     model, optimizer, loss_func = copies_of(learn)
     model.train()
+    model = processes.parallel(model)
     for group in optimizer.param_groups:
         group["weight_decay"] = learn.wd if wd is None else wd
     curve, best = LRCurve([], [], []), inf

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 import torch.nn.functional as F
 
-from minifast import check, draw
+from minifast import check, draw, processes
 from minifast.databunch import DataBunch
-from minifast.images import image_size, open_image, scaled_size
+from minifast.images import image_size, open_image
 from minifast.loader import Loader, normalize
+from minifast.sizes import scaled_size
 from minifast.targets import Masks, Target
 from minifast.training import evaluating, outputs
 
@@ -28,6 +29,7 @@ def get_preds(model: nn.Module, loader: Loader, target: Target,
     with loader.explained(), evaluating(model):
         batches = [(target.probabilities(logits).cpu(), y.cpu())
                    for logits, y in outputs(model, loader, autocast)]
+    batches = processes.in_order(batches)
     if len({likely.shape[1:] for likely, _ in batches}) > 1:
         raise ValueError("pictures differ in size: give transform(size=...), or predict each file")
     return tuple(torch.cat(parts) for parts in zip(*batches))

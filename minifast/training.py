@@ -1,7 +1,5 @@
 """Training, from the inside out: one batch, one validation, one epoch, and the loop over epochs.
-
-Each function calls those before it. There are no callbacks: what you want otherwise, change here.
-"""
+There are no callbacks: what you want otherwise, change here."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from minifast import processes
 from minifast.databunch import DataBunch
 from minifast.loader import Batch, Loader
 from minifast.progress import EpochTable, bar, minutes
@@ -28,15 +27,27 @@ def train_batch(model: nn.Module, batch: Batch, loss_func: Loss, optimizer: Opti
     """Forward, loss, backward, optimizer step on a batch (x, y). Returns the loss, 0-dim, detached.
 
     Only the model runs under autocast; loss_func gets float32 logits: small differences count.
+    With several processes the batch is this one's part, and the loss is that of all parts together.
     """
     x, y = batch
     with autocast:
         logits = model(x)
     loss = loss_func(logits.float(), y)
+    if processes.count() > 1:               # so that the mean over processes is that of the whole
+        weight = torch.as_tensor(weight_of(loss_func, y), dtype=loss.dtype, device=loss.device)
+        loss = loss * weight / processes.mean(weight).clamp(min=1e-9)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-    return loss.detach()
+    return processes.mean(loss.detach())
+
+
+def weight_of(loss_func: Loss, y: Tensor) -> int | Tensor:
+    """How much the loss_func's mean over a batch with targets y weighs: as much as it has pictures;
+    of a partial with the knob `ignore` (targets.pixel_loss), as much as it has pixels of other
+    classes, which may be none."""
+    ignore = getattr(loss_func, "keywords", {}).get("ignore")
+    return len(y) if ignore is None else (y != ignore).sum()
 
 
 def set_rates(optimizer: Optimizer, rates: Sequence[float], momentum: float) -> None:
@@ -73,19 +84,18 @@ def scores(model: nn.Module, loader: Loader, loss_func: Loss, metrics: Sequence[
            autocast: torch.autocast) -> dict[str, Score]:
     """valid_loss and all metrics by name, exact over the loader's whole data set at any batch size.
 
-    What loss_func says of a batch weighs as much as it has pictures; of a partial with the knob
-    `ignore` (targets.pixel_loss), as much as it has pixels of other classes, which may be none. The
-    model is `evaluating`, under autocast; a loss that is NaN stays so.
+    What loss_func says of a batch has a weight_of; NaN stays so. The model is `evaluating`, under
+    autocast. Of several processes each sees a part; the scores are those of the whole.
     """
     totals = {"valid_loss": Score(0, 0), **{name_of(function): Score(0, 0) for function in metrics}}
-    ignore = getattr(loss_func, "keywords", {}).get("ignore")
     with loader.explained(), evaluating(model):
         for logits, y in outputs(model, loader, autocast):
-            weight = len(y) if ignore is None else (y != ignore).sum()
+            weight = weight_of(loss_func, y)
             totals["valid_loss"] += Score(loss_func(logits, y).double() * weight, weight)
             for function in metrics:
                 totals[name_of(function)] += score(function, logits, y)
-    return totals
+    parts = processes.gathered({name: total.cpu() for name, total in totals.items()})
+    return {name: sum((part[name] for part in parts), Score(0, 0)) for name in totals}
 
 
 def validate(model: nn.Module, loader: Loader, loss_func: Loss, metrics: Sequence[Metric],
@@ -118,16 +128,18 @@ def train_epoch(model: nn.Module, loader: Loader, loss_func: Loss, optimizer: Op
         return f"loss {recorder.train_loss():.4f}"
 
     model.train()
+    trained, part = processes.parallel(model), [processes.rank()] * (processes.rank() > 0)
     try:
-        with loader.explained(), seeded(loader.seed, loader.epoch):         # for dropout
+        with loader.explained(), seeded(loader.seed, loader.epoch, *part):          # for dropout
             for batch in bar(loader, len(loader), "train", read_losses):
                 rates, momentum = schedule(len(recorder.rates) - recorder.fits[-1])
                 set_rates(optimizer, rates, momentum)
-                loss = train_batch(model, batch, loss_func, optimizer, autocast)
+                loss = train_batch(trained, batch, loss_func, optimizer, autocast)
                 recorder.add_batch(loss, rates, momentum)
     except BaseException:           # Ctrl-C, a broken file: what was learned by then is it sound?
         read_losses()
         raise
+    processes.same_buffers(model)
 
 
 def fit(model: nn.Module, data: DataBunch, loss_func: Loss, optimizer: Optimizer, epochs: int,
@@ -181,7 +193,7 @@ def broken_loss(recorder: Recorder, batch: int, loader: Loader, number: int) -> 
 def refuse_single_picture(model: nn.Module, loader: Loader) -> None:
     """Raise ValueError where a batch of the training loader would have one picture, and the model a
     BatchNorm1d, which refuses it: the variance of one value is no use."""
-    single = len(loader.item_numbers(0)[-1]) == 1
+    single = len(loader.keys(0)[-1]) == 1
     if single and any(isinstance(layer, nn.BatchNorm1d) for layer in model.modules()):
         raise ValueError(f"a training batch of one picture (bs={loader.bs}, {len(loader.dataset)} "
                          "pictures) cannot pass BatchNorm; give at least two pictures a batch")

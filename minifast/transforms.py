@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Generator, Tensor
 
-from minifast import check
+from minifast import check, processes
 from minifast.geometry import Number, compose, dihedral, rotation, symmetric_warp, warp, zoom
 from minifast.loader import Batch
 from minifast.schedules import exponential, linear
@@ -101,8 +101,14 @@ class Augment:
             torch.where(steepens, exponential(dark, 1 / dark, share[10]), 1.))
 
     def __call__(self, x: Tensor, y: Tensor, rng: Generator) -> Batch:
-        """A new batch, as `apply` makes it of x, y and what was drawn for them from rng."""
-        return apply(self.draw(len(x), rng), x, y)
+        """A new batch, as `apply` makes it of x, y and what was drawn for them from rng: with
+        several processes, this one's part of what was drawn for all, which have as many pictures.
+        """
+        n = len(x)
+        drawn = self.draw(n * processes.count(), rng)
+        first = n * processes.rank()
+        return apply(Draws(*(getattr(drawn, field.name)[first:first + n]
+                             for field in fields(Draws))), x, y)
 
 
 get_transforms = Augment                    # v1's name for making one

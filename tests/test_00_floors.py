@@ -155,7 +155,7 @@ def test_a_module_has_at_most_200_lines_and_a_function_25_of_code(path):
 
 @pytest.mark.parametrize("lesson, most", [
     ("transforms", 90), ("learning_rate", 90), ("predict", 90), ("planet", 200), ("camvid", 200),
-    ("sample_data", 300), ("rebuild", 300)])
+    ("where_time_goes", 200), ("sample_data", 300), ("rebuild", 300)])
 def test_a_lesson_is_short(lesson, most):
     assert len((ROOT / "lessons" / f"{lesson}.py").read_text().splitlines()) <= most
 
@@ -170,8 +170,9 @@ def test_the_house_stays_within_its_budget():
     # The plan had 3,000 and 1,600 lines for all, 2,100 and 1,150 for floors 01 to 15. Before masks,
     # the U-Nets and floors 16 to 18 these were used up: what both walkthroughs need takes more.
     # Docstrings that name each argument, and are enough to write a body from, took 35 more lines;
-    # floors 16 to 18 took 1,140, checkpoints and errors that name the way out 360.
+    # floors 16 to 18 took 1,140, checkpoints and errors that name the way out 360; a cache, workers
+    # that stay, what a machine really has, and several processes 480.
     # So these are what there is, and hardly more: to be raised knowingly, or not at all.
-    for paths, most_lines, most_code in ((MODULES, 5440, 2935), (numbered, 3535, 1840)):
+    for paths, most_lines, most_code in ((MODULES, 5925, 3200), (numbered, 3835, 2005)):
         assert sum(len(path.read_text().splitlines()) for path in paths) <= most_lines
         assert sum(len(code_lines(path)) for path in paths) <= most_code

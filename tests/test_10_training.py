@@ -18,7 +18,7 @@ from minifast.metrics import accuracy
 from minifast.scores import Score
 from minifast.recorder import Recorder
 from minifast.training import (broken_loss, evaluating, fit, outputs, refuse_single_picture, scores,
-                               set_rates, train_batch, train_epoch, validate)
+                               set_rates, train_batch, train_epoch, validate, weight_of)
 
 FLOAT32 = torch.autocast("cpu", torch.bfloat16, enabled=False)
 
@@ -156,6 +156,34 @@ def test_a_loss_that_ignores_pixels_is_exact_for_every_batch_size(bs):
     void = DataBunch.create(TensorDataset(x, y), TensorDataset(x[1:2], y[1:2]), bs=bs,
                             device=torch.device("cpu"))
     assert isnan(validate(Function(model), void.valid_dl, loss, [], FLOAT32)["valid_loss"])
+
+
+def test_a_mean_over_a_batch_weighs_its_pictures_or_its_pixels_that_count():
+    y = torch.tensor([[0, 1], [1, 1], [2, 0]])
+    assert weight_of(F.cross_entropy, y) == 3
+    assert weight_of(partial(pixel_loss, ignore=1), y) == 3
+    assert weight_of(partial(pixel_loss, ignore=None), y) == 3
+    assert weight_of(partial(pixel_loss, ignore=2), y) == 5
+
+
+def test_training_and_scoring_a_batch_never_wait_for_the_device():
+    # The device "meta" has shapes but no numbers: to look at one raises, see test_01_metrics.
+    meta = torch.device("meta")
+    model = nn.Sequential(nn.Conv2d(3, 2, 3, padding=1), nn.BatchNorm2d(2)).to(meta)
+    items = [(torch.zeros(3, 4, 4, dtype=torch.uint8), torch.zeros(4, 4).long())] * 4
+    data = DataBunch.create(items, items, target=Categories(["a", "b"]), bs=2, num_workers=0,
+                            device=meta).normalize(([.5] * 3, [.2] * 3))
+    loss, optimizer = partial(pixel_loss, ignore=1), torch.optim.SGD(model.parameters(), lr=0.1)
+    recorder = Recorder()
+    for batch in data.train_dl:
+        found = train_batch(model, batch, loss, optimizer, FLOAT32)
+        recorder.add_batch(found, [0.1], 0.9)
+        with pytest.raises((NotImplementedError, RuntimeError)):
+            found.item()
+    assert len(recorder.waiting) == 2
+    with evaluating(model):
+        for logits, y in outputs(model, data.valid_dl, FLOAT32):
+            assert (loss(logits, y) * weight_of(loss, y)).device == meta
 
 
 def test_scores_keep_hits_and_out_of():

@@ -212,6 +212,27 @@ def test_each_side_is_an_argument_of_the_warp(number, side):
 
 # From matrices to pictures and masks
 
+def test_several_processes_do_to_their_parts_what_one_does_to_the_whole(monkeypatch):
+    tfms, x = get_transforms(flip_vert=True), batch_of(6, 8, 8)
+    masks = torch.randint(0, 3, (6, 8, 8), generator=generator())
+    whole = tfms(x, masks, generator(1))
+    monkeypatch.setattr("minifast.processes.count", lambda: 3)
+    parts = []
+    for rank in range(3):
+        monkeypatch.setattr("minifast.processes.rank", lambda: rank)
+        mine = slice(2 * rank, 2 * rank + 2)
+        parts.append(tfms(x[mine], masks[mine], generator(1)))
+    for together, *pieces in zip(whole, *parts):
+        assert torch.allclose(torch.cat(pieces), together, atol=1e-6)
+
+
+def test_augmenting_never_waits_for_the_device():
+    # The device "meta" has shapes but no numbers: to look at one raises, see test_01_metrics.
+    x, masks = batch_of().to("meta"), torch.zeros(4, 12, 16, device="meta").long()
+    moved = get_transforms(flip_vert=True)(x, masks, generator())
+    assert [part.device.type for part in moved] == ["meta", "meta"]
+
+
 def test_what_is_called_is_what_is_drawn():
     x, y = batch_of(), torch.arange(4)
     tfms = get_transforms()

@@ -2,6 +2,8 @@
 
 from base64 import b64decode
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 import csv
 from dataclasses import dataclass
 from io import BytesIO, StringIO
@@ -9,6 +11,7 @@ import json
 import os
 from pathlib import Path
 import re
+from statistics import median
 import subprocess
 import sys
 from time import sleep
@@ -20,10 +23,13 @@ from PIL import Image
 import pytest
 import torch
 
+from minifast.databunch import DataBunch
 from minifast.files import load_tensors
 from minifast.inference import load_learner
+from minifast.learner import Learner
 from minifast.lr_finder import LRCurve
 from minifast.resnet import resnet18
+from minifast.targets import Categories
 from markup import cell_html, head_html, piece_html
 from page import Page, sheet, show, start_page
 from results import check_first, find_rate, train_stage
@@ -31,8 +37,12 @@ from runs import start_run
 from sample_data import camvid, draw_tile, planet, planet_tags
 from settings import read_settings
 from street import CODES, draw_street
+from timing import Figure, Training, bars, race, ratio
 
 LESSONS = Path(__file__).parents[1] / "lessons"
+# One thread, since two lessons run at a time, and small pictures are as quick so.
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1",
+               "PYTHONPATH": os.pathsep.join(map(str, (LESSONS.parent, LESSONS)))}
 
 
 @dataclass
@@ -248,9 +258,7 @@ def test_show_saves_a_picture_says_where_and_returns_it(tmp_path, capsys):
 def run(lesson: Path | str, out: Path, *flags: str, ends: int = 0) -> str:
     """What a lesson prints, run as a reader would run it."""
     done = subprocess.run([sys.executable, str(LESSONS / lesson), "--out", str(out), *flags],
-                          capture_output=True, text=True, cwd=out.parent,
-                          env={**os.environ, "PYTHONPATH": os.pathsep.join(
-                              map(str, (LESSONS.parent, LESSONS)))})
+                          capture_output=True, text=True, cwd=out.parent, env=ENVIRONMENT)
     assert done.returncode == ends, done.stderr
     return done.stdout
 
@@ -534,15 +542,6 @@ def test_what_would_stop_the_training_stops_the_lesson_first(monkeypatch, capsys
     assert capsys.readouterr().out == ""
 
 
-def test_the_learning_rate_lesson_shows_what_it_says(tmp_path):
-    printed = run("learning_rate.py", tmp_path / "rates", "--tiles", "200")
-    assert "as by hand: True" in printed
-    assert "the loss falls, steepest at" in printed
-    assert "the loss is flat, and rises from" in printed
-    page = (tmp_path / "rates" / "index.html").read_text()
-    assert len(pictures_on(page)) == 5
-
-
 def test_the_transforms_lesson_shows_what_it_says(tmp_path):
     printed = run("transforms.py", tmp_path / "transforms")
     assert "as by hand: True" in printed
@@ -557,7 +556,19 @@ def test_the_transforms_lesson_shows_what_it_says(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def planet_run(tmp_path_factory) -> tuple[Path, str]:
+def meanwhile(tmp_path_factory) -> Iterator[dict[str, Future]]:
+    """What two lessons print, which run on another core while the tests from here on do."""
+    out = tmp_path_factory.mktemp("meanwhile")
+    with ThreadPoolExecutor(1) as pool:
+        yield {"out": out,
+               "rates": pool.submit(run, "learning_rate.py", out / "rates", "--tiles", "200"),
+               "time": pool.submit(run, "where_time_goes.py", out / "time", "--pictures", "6",
+                                   "--bs", "3", "--size", "32", "--net-size", "32", "--epochs", "1",
+                                   "--rounds", "2", "--json")}
+
+
+@pytest.fixture(scope="module")
+def planet_run(tmp_path_factory, meanwhile) -> tuple[Path, str]:
     """The folder of a quick run of the Planet lesson, and what it printed."""
     out = tmp_path_factory.mktemp("planet")
     folders = out / "test-jpg", out / "test-jpg-additional"
@@ -623,7 +634,8 @@ def camvid_run(tmp_path_factory) -> tuple[Path, str]:
 def test_a_walkthrough_that_was_killed_goes_on_and_ends_as_one_that_was_not(camvid_run):
     whole, out = camvid_run[0], camvid_run[0].parent / "killed"
     command = [sys.executable, str(LESSONS / "camvid.py"), "--out", str(out), *CAMVID]
-    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                              env=ENVIRONMENT)
     stage = out / "checkpoints" / "stage-2.pth"
     while not (stage.exists() and load_tensors(stage)["done"] > 0):     # there are two epochs
         assert killed.poll() is None, killed.stderr.read()
@@ -695,3 +707,79 @@ def test_the_camvid_lesson_on_a_pretrained_body_has_the_notebooks_four_stages(tm
     assert (settings["bs"], settings["pct_start"], settings["wd"], settings["ignore_void"]) == (
         [8, 3], [.9, .8, .8, .3], 1e-2, False)
     assert "stage-2.pth: restored" in printed and printed.count("LR range test") == 4
+
+
+def test_the_learning_rate_lesson_shows_what_it_says(meanwhile):
+    printed = meanwhile["rates"].result()
+    assert "as by hand: True" in printed
+    assert "the loss falls, steepest at" in printed
+    assert "the loss is flat, and rises from" in printed
+    page = (meanwhile["out"] / "rates" / "index.html").read_text()
+    assert len(pictures_on(page)) == 5
+
+
+def test_where_time_goes_prints_its_figures_as_json(meanwhile):
+    content = json.loads(meanwhile["time"].result())            # and nothing else
+    out = meanwhile["out"] / "time"
+    assert content == results_of(out)
+    figures, ratios = content["figures"], content["ratios"]
+    for name in ("read", "decode", "resize", "collate", "augment", "no workers", "2 workers",
+                 "from the cache", "forward", "optimizer", "step", "bare loop", "Learner"):
+        assert len(figures[name]["seconds"]) == 2 and min(figures[name]["seconds"]) > 0
+    alone, whole = (median(figures[name]["seconds"]) for name in ("step alone", "Learner"))
+    assert ratios["Learner / step alone"] == pytest.approx(whole / alone, rel=1)
+    assert {"no workers / parts", "from the cache / parts", "Learner / bare loop",
+            "cache / as it is", "float32 / as it is", "batches of 2 / as it is"} <= set(ratios)
+    with Image.open(out / "bars.png") as picture:
+        assert picture.height > 10 * len(figures)
+
+
+# How the lesson on time measures
+
+def test_a_race_is_in_turns_and_its_first_round_does_not_count(monkeypatch):
+    clock, did = iter(range(0, 1000, 3)), []
+    monkeypatch.setattr("timing.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("timing.processor_seconds", lambda: 0)
+    figures = race({"a": lambda: did.append("a") or 3, "b": lambda: did.append("b") or 6}, 2)
+    assert did == ["a", "b", "a", "b", "a", "b"]
+    assert figures["a"].seconds == (1, 1) and figures["b"].seconds == (0.5, 0.5)
+    assert figures["b"].rate == 2
+
+
+def test_the_spread_of_a_figure_is_its_slowest_and_its_quickest_round():
+    figure = Figure((0.1, 0.5, 0.2), (0, 0, 0))
+    assert figure.rate == 5 and figure.spread == (2, 10)
+
+
+def test_a_ratio_compares_each_round_with_itself():
+    whole, parts = Figure((2, 9, 6), (1, 1, 1)), [Figure((1, 1, 1), (2, 2, 4)),
+                                                  Figure((1, 2, 1), (2, 2, 4))]
+    assert ratio(whole, parts) == 3                              # of 1, 3, 3
+    assert ratio(whole, parts, "cpu") == 0.25                    # of 1/4, 1/4, 1/8
+
+
+def test_bars_are_as_long_as_their_values():
+    picture = numpy.array(bars({"one": 30, "two": 10}, "a second"))
+    blue = (picture == (0x1f, 0x77, 0xb4)).all(axis=2).sum(axis=1)
+    long, short = sorted(set(blue.tolist()) - {0})[::-1]
+    assert long == pytest.approx(3 * short, abs=3)
+
+
+def test_a_bare_loop_trains_as_the_learner_does():
+    items = [(torch.rand(2, generator=torch.Generator().manual_seed(i)), torch.tensor(i % 2))
+             for i in range(8)]
+
+    def weights(train) -> torch.Tensor:
+        torch.manual_seed(0)
+        data = DataBunch.create(items, None, target=Categories("ab"), bs=4,
+                                device=torch.device("cpu"))
+        training = Training(Learner(data, torch.nn.Linear(2, 2), precision="float32"))
+        assert train(training) == 8
+        return training.model.weight.detach()
+
+    def bare(training: Training) -> int:
+        for group in training.optimizer.param_groups:
+            group["lr"] = 1e-3
+        return training.bare(training.learn.data.train_dl)
+
+    assert torch.allclose(weights(bare), weights(Training.epoch), atol=1e-7)

@@ -1,0 +1,115 @@
+"""How long things take, measured in turns: so that all of them see the same moods of a machine."""
+
+from collections.abc import Callable, Iterable
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+import os
+from statistics import median
+from time import perf_counter, process_time
+
+from PIL import Image, ImageDraw
+import torch
+from torch import Tensor
+
+from minifast.draw import COLOURS, INK, LINE_HEIGHT, MARGIN, font
+from minifast.learner import Learner
+from minifast.loader import Batch
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What several rounds of one piece of work took.
+
+    seconds, cpu   for one picture, of each round: on the clock; and of processor time, of this
+                   process and of its children that have ended
+    """
+
+    seconds: tuple[float, ...]
+    cpu: tuple[float, ...]
+
+    @property
+    def rate(self) -> float:
+        """Pictures a second, the median of the rounds."""
+        return 1 / median(self.seconds)
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """The slowest and the quickest round, in pictures a second."""
+        return 1 / max(self.seconds), 1 / min(self.seconds)
+
+
+def race(works: dict[str, Callable[[], int]], rounds: int) -> dict[str, Figure]:
+    """Do each of the works, by name, once per round, after one more round that does not count.
+
+    A work returns how many pictures it was done on. What it left to a GPU is waited for.
+    """
+    notes = {name: [] for name in works}
+    for _ in range(1 + rounds):
+        for name, work in works.items():
+            begun, busy = perf_counter(), processor_seconds()
+            pictures = work()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            notes[name].append(((perf_counter() - begun) / pictures,
+                                (processor_seconds() - busy) / pictures))
+    return {name: Figure(*zip(*taken[1:])) for name, taken in notes.items()}
+
+
+def processor_seconds() -> float:
+    """Of all cores, for this process and for those of its children that have ended."""
+    times = os.times()                                  # in hundredths, which is coarse for our own
+    return process_time() + times.children_user + times.children_system
+
+
+def ratio(figure: Figure, parts: Iterable[Figure], what: str = "seconds") -> float:
+    """How much longer a work took than its parts alone, summed: the median over the rounds, each of
+    which is compared with itself. what: "seconds", or "cpu" for processor time."""
+    return median(whole / sum(pieces) for whole, *pieces in
+                  zip(getattr(figure, what), *(getattr(part, what) for part in parts)))
+
+
+class Training:
+    """A new learner, and the pieces of its training."""
+
+    def __init__(self, learn: Learner):
+        self.learn, self.model, self.optimizer = learn, learn.model.train(), learn.optimizer
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The loss of a batch (x, y)."""
+        with self.learn.autocast:
+            logits = self.model(batch[0])
+        return self.learn.loss_func(logits.float(), batch[1])
+
+    def backward(self, batch: Batch) -> None:
+        """Forward, and then backward: gradients of a batch (x, y)."""
+        self.optimizer.zero_grad()
+        self.forward(batch).backward()
+
+    def bare(self, batches: Iterable[Batch]) -> int:
+        """A training loop with nothing around it. Returns how many pictures there were."""
+        done = 0
+        for batch in batches:
+            self.backward(batch)
+            self.optimizer.step()
+            done += len(batch[0])
+        return done
+
+    def epoch(self) -> int:
+        """The same by Learner.fit, with all that it does around it."""
+        with redirect_stdout(StringIO()):               # its table
+            self.learn.fit(1, 1e-3)
+        return sum(map(len, self.learn.data.train_dl.item_numbers(0)))
+
+
+def bars(values: dict[str, float], unit: str, width: int = 760) -> Image.Image:
+    """A picture with a bar for each value, by name, as long as that is part of the largest."""
+    height, left = LINE_HEIGHT + MARGIN, 12 + int(max(map(font().getlength, values)))
+    picture = Image.new("RGB", (width, MARGIN + height * len(values)), "white")
+    pen, longest = ImageDraw.Draw(picture), width - left - 190
+    for i, (name, value) in enumerate(values.items()):
+        top, length = MARGIN + i * height, longest * value / max(values.values())
+        pen.text((MARGIN / 2, top), name, INK, font())
+        pen.rectangle((left, top, left + length, top + LINE_HEIGHT), COLOURS[0])
+        pen.text((left + length + MARGIN / 2, top), f"{value:,.0f} {unit}", INK, font())
+    return picture
