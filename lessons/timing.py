@@ -56,6 +56,12 @@ def race(works: dict[str, Callable[[], int]], rounds: int) -> dict[str, Figure]:
     return {name: Figure(*zip(*taken[1:])) for name, taken in notes.items()}
 
 
+def difference(whole: Figure, part: Figure) -> Figure:
+    """What a work takes without a part of it, measured in the same rounds; never below 0."""
+    return Figure(*(tuple(max(1e-9, all_of_it - some) for all_of_it, some in zip(*pair))
+                    for pair in ((whole.seconds, part.seconds), (whole.cpu, part.cpu))))
+
+
 def processor_seconds() -> float:
     """Of all cores, for this process and for those of its children that have ended."""
     times = os.times()                                  # in hundredths, which is coarse for our own
@@ -102,14 +108,16 @@ class Training:
         return sum(map(len, self.learn.data.train_dl.item_numbers(0)))
 
 
-def bars(values: dict[str, float], unit: str, width: int = 760) -> Image.Image:
-    """A picture with a bar for each value, by name, as long as that is part of the largest."""
-    height, left = LINE_HEIGHT + MARGIN, 12 + int(max(map(font().getlength, values)))
-    picture = Image.new("RGB", (width, MARGIN + height * len(values)), "white")
-    pen, longest = ImageDraw.Draw(picture), width - left - 190
-    for i, (name, value) in enumerate(values.items()):
-        top, length = MARGIN + i * height, longest * value / max(values.values())
+def bars(figures: dict[str, Figure], width: int = 760) -> Image.Image:
+    """A picture with a bar for each figure, by name: the longer, the longer a picture takes. Behind
+    it stands how many a second that makes."""
+    height, left = LINE_HEIGHT + MARGIN, 12 + int(max(map(font().getlength, figures)))
+    picture = Image.new("RGB", (width, MARGIN + height * len(figures)), "white")
+    pen, longest = ImageDraw.Draw(picture), width - left - 140
+    slowest = min(figure.rate for figure in figures.values())
+    for i, (name, figure) in enumerate(figures.items()):
+        top, length = MARGIN + i * height, longest * slowest / figure.rate
         pen.text((MARGIN / 2, top), name, INK, font())
         pen.rectangle((left, top, left + length, top + LINE_HEIGHT), COLOURS[0])
-        pen.text((left + length + MARGIN / 2, top), f"{value:,.0f} {unit}", INK, font())
+        pen.text((left + length + MARGIN / 2, top), f"{figure.rate:,.0f} a second", INK, font())
     return picture

@@ -7,7 +7,9 @@ your own pictures, with --data FOLDER. Read first: minifast/fetcher.py, minifast
 
 from dataclasses import asdict, dataclass
 from io import BytesIO, StringIO
+from itertools import cycle, islice
 import json
+from pathlib import Path
 import sys
 from typing import Literal
 
@@ -29,19 +31,19 @@ from minifast.vision import ARCHS, cnn_learner
 from page import show, start_page
 from sample_data import planet
 from settings import read_settings
-from timing import Figure, Training, bars, race, ratio
+from timing import Figure, Training, bars, difference, race, ratio
 
 
 @dataclass
 class Settings:
-    data: str = ""               # folder of pictures; without it the lesson draws its own
-    pictures: int = 192          # how many to take, or to draw, 256 pixels a side
+    data: str = ""               # folder of pictures, which are repeated where they are too few
+    pictures: int = 128          # how many to take, or to draw, 256 pixels a side
     size: int = 128              # sides of what the input path makes of them
     net_size: int = 64           # sides of what the net is trained on
     arch: Literal["resnet18", "resnet34", "resnet50"] = "resnet18"  # the net
     bs: int = 64                 # pictures a batch
     workers: int = 2             # how many are compared with none
-    epochs: int = 6              # how often the input path goes over the pictures in a round
+    epochs: int = 10             # how often the input path goes over the pictures in a round
     rounds: int = 3              # how often each thing is measured
     seed: int = 42               # of first weights, order and transforms
     json: bool = False           # print the figures as JSON, and nothing else
@@ -56,8 +58,7 @@ out, device = start_page(s.out), default_device()
 
 # %% The pictures. Which labels they have does not matter to the clock
 folder = s.data or planet(out / f"tiles-{s.pictures}", n=s.pictures, size=256) / "train-jpg"
-files = picture_files(folder)
-files = (files * s.pictures)[:s.pictures]               # too few: some come more than once
+files = list(islice(cycle(picture_files(Path(folder))), s.pictures))
 target = Tags([f"tag {i}" for i in range(17)])
 labels = [[target.classes[i % 17], target.classes[i % 5]] for i in range(len(files))]
 tfms = get_transforms(flip_vert=True, max_lighting=0.1, max_zoom=1.05, max_warp=0.)
@@ -85,8 +86,8 @@ def report(measured: dict[str, Figure]) -> dict[str, Figure]:
 print(f"{device_name(device)} ({cores()} cores), torch {torch.__version__}")
 
 # %% From a file to a picture of the wanted size, with Pillow alone
-# A JPEG is made of blocks of 8 x 8 pixels, and can be decoded at 4 x 4 of each, or fewer: that is
-# quicker, and resizing has less to do. (One thread: with more, processor time counts waiting, too.)
+# A JPEG is made of blocks of 8 x 8 pixels, and can be decoded at 4 x 4 of each, or fewer: quicker,
+# and resizing has less to do. (One thread: with more, processor time would count their waiting.)
 threads = torch.get_num_threads()
 torch.set_num_threads(1)
 plain, wanted = loader(s.size), (s.size, s.size)
@@ -126,8 +127,8 @@ if device.type == "cuda":
 report(race(parts, s.rounds))
 
 # %% The whole input path: it should take little more than its parts, decoding and augmenting
-# In processor time, of all processes; workers are started in each round, since they have to end to
-# tell theirs. From the cache there is nothing to decode.
+# In processor time, of all processes. Workers cost more: they have to be started (here in each
+# round, since they tell their time when they end), and each batch has to cross over from them.
 cached = loader(s.size, cache=True)
 
 
@@ -142,17 +143,14 @@ whole = report(race({
     f"{s.workers} workers": lambda: epochs_of(loader(s.size, s.workers)),
     "from the cache": lambda: epochs_of(cached)}, s.rounds))
 alone = [whole.pop("decode alone"), whole.pop("augment alone")]
-for name, figure in whole.items():
-    some = alone[1:] if name == "from the cache" else alone
-    ratios[f"{name} / parts"] = ratio(figure, some, "cpu")
-print(table([("processor time / that of its parts", ""), *ratios.items()]))
+ratios |= {f"{name} / parts": ratio(figure, alone[name == "from the cache":], "cpu")
+           for name, figure in whole.items()}
 torch.set_num_threads(threads)
 
+
 # %% The step, on one batch again and again: no training can be quicker than that
-# A Training is a new learner on a loader, and the pieces of its training: lessons/timing.py.
-
-
 def training(loader: Loader, precision: str = "auto") -> Training:
+    """A new learner on a loader, and the pieces of its training."""
     return Training(cnn_learner(DataBunch(loader, None, None, target), ARCHS[s.arch],
                                 pretrained=False, precision=precision, seed=s.seed))
 
@@ -160,13 +158,16 @@ def training(loader: Loader, precision: str = "auto") -> Training:
 small = loader(s.net_size, cache=True)
 fixed = small.one_batch()
 n, t = len(fixed[0]), training(small)
-report(race({"forward": lambda: n + 0 * len(t.forward(fixed)[None]),
-             "forward, backward": lambda: n if t.backward(fixed) is None else 0,
+step = race({"forward": lambda: n if t.forward(fixed) is not None else 0,
+             "backward": lambda: n if t.backward(fixed) is None else 0,     # and forward
              "optimizer": lambda: n if t.optimizer.step() is None else 0,
-             "step": lambda: t.bare([fixed])}, s.rounds))
+             "step": lambda: t.bare([fixed])}, s.rounds)
+report(step | {"backward": difference(step["backward"], step["forward"])})
 print(f"precision auto is {'bfloat16' if uses_bfloat16(device, 'auto') else 'float32'} here")
 
 # %% An epoch of ours, beside a bare loop over the same batches, and beside the step alone
+# The Learner copies all weights first, lest a loss that is NaN spoil them: that is a part of an
+# epoch of so few batches, and nothing of a long one (--pictures 1024).
 bare, ours, float32 = training(small), training(small), training(small, "float32")
 epochs = report(race({"step alone": lambda: t.bare([fixed] * len(small)),
                       "bare loop": lambda: bare.bare(small), "Learner": ours.epoch,
@@ -177,8 +178,8 @@ ratios |= {f"Learner / {name}": ratio(epochs["Learner"], [figure])
 # %% What one can change, and what that buys: an epoch each, without a cache
 few = max(2, s.bs // 4)
 tried = {name: training(loader(s.net_size, **knobs)) for name, knobs in {
-    "as it is": {}, f"with {s.workers} workers": {"workers": s.workers}, "cache": {"cache": True},
-    f"batches of {few}": {"bs": few}}.items()}
+    f"with {s.workers} workers": {"workers": s.workers},    # first: forks make later writes slow
+    "as it is": {}, "cache": {"cache": True}, f"batches of {few}": {"bs": few}}.items()}
 tried["half the size"] = training(loader(s.net_size // 2))
 tried["float32"] = training(loader(s.net_size), "float32")
 changed = report(race({name: lambda each=each: each.bare(each.learn.data.train_dl)
@@ -186,11 +187,11 @@ changed = report(race({name: lambda each=each: each.bare(each.learn.data.train_d
 ratios |= {f"{name} / as it is": ratio(figure, [changed["as it is"]])
            for name, figure in changed.items() if name != "as it is"}
 
-# %% All of it in one picture, and as numbers
+# %% All of it in one picture, and as numbers: the longer a bar, the longer a picture takes
 print(table([("ratios of times (on a line with parts, of processor time)", ""), *ratios.items()]))
 if device.type == "cuda":
     print(f"peak memory {torch.cuda.max_memory_allocated() / 2 ** 30:.1f} GiB")
-show(bars({name: figure.rate for name, figure in figures.items()}, "a second"), out / "bars.png")
+show(bars(figures), out / "bars.png")
 content = json.dumps({
     "settings": asdict(s), "device": device_name(device), "torch": torch.__version__,
     "figures": {name: asdict(figure) for name, figure in figures.items()}, "ratios": ratios})

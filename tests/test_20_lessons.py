@@ -37,7 +37,7 @@ from runs import start_run
 from sample_data import camvid, draw_tile, planet, planet_tags
 from settings import read_settings
 from street import CODES, draw_street
-from timing import Figure, Training, bars, race, ratio
+from timing import Figure, Training, bars, difference, race, ratio
 
 LESSONS = Path(__file__).parents[1] / "lessons"
 # One thread, since two lessons run at a time, and small pictures are as quick so.
@@ -724,7 +724,7 @@ def test_where_time_goes_prints_its_figures_as_json(meanwhile):
     assert content == results_of(out)
     figures, ratios = content["figures"], content["ratios"]
     for name in ("read", "decode", "resize", "collate", "augment", "no workers", "2 workers",
-                 "from the cache", "forward", "optimizer", "step", "bare loop", "Learner"):
+                 "from the cache", "forward", "backward", "optimizer", "step", "Learner"):
         assert len(figures[name]["seconds"]) == 2 and min(figures[name]["seconds"]) > 0
     alone, whole = (median(figures[name]["seconds"]) for name in ("step alone", "Learner"))
     assert ratios["Learner / step alone"] == pytest.approx(whole / alone, rel=1)
@@ -758,8 +758,13 @@ def test_a_ratio_compares_each_round_with_itself():
     assert ratio(whole, parts, "cpu") == 0.25                    # of 1/4, 1/4, 1/8
 
 
-def test_bars_are_as_long_as_their_values():
-    picture = numpy.array(bars({"one": 30, "two": 10}, "a second"))
+def test_a_difference_is_taken_round_by_round_and_is_never_below_0():
+    rest = difference(Figure((3, 2), (5, 5)), Figure((1, 4), (2, 1)))
+    assert rest.seconds == (2, 1e-9) and rest.cpu == (3, 4)
+
+
+def test_bars_are_as_long_as_a_picture_takes():
+    picture = numpy.array(bars({"slow": Figure((3, 3, 1), ()), "quick": Figure((1, 1, 1), ())}))
     blue = (picture == (0x1f, 0x77, 0xb4)).all(axis=2).sum(axis=1)
     long, short = sorted(set(blue.tolist()) - {0})[::-1]
     assert long == pytest.approx(3 * short, abs=3)
