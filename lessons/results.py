@@ -47,8 +47,7 @@ def find_rate(learn: Learner, picture: Path, chosen: float | slice, follow: bool
     num_it           how many batches the test takes
     """
     file = checkpoints(picture.parent) / f"{picture.stem}.pth"
-    there, *_ = processes.gathered(file.exists())
-    if there:
+    if processes.first_says(file.exists()):
         curve = LRCurve(**load_tensors(file))
     else:
         curve = lr_find(learn, num_it=num_it)

@@ -16,6 +16,11 @@ def shared(count: int, dtype: type) -> numpy.ndarray:
     return numpy.frombuffer(mmap.mmap(-1, size), dtype, count)
 
 
+def bytes_of(shapes: Sequence[tuple[int, ...]], dtype: type = numpy.uint8) -> int:
+    """How many bytes a Cache of arrays with these shapes and this dtype takes."""
+    return sum(map(prod, shapes)) * numpy.dtype(dtype).itemsize
+
+
 class Cache:
     """An array for each item, empty at first; what one process puts in, all find.
 
@@ -25,8 +30,8 @@ class Cache:
 
     def __init__(self, shapes: Sequence[tuple[int, ...]], dtype: type = numpy.uint8):
         self.shapes = list(shapes)
-        self.ends = numpy.cumsum([prod(shape) for shape in self.shapes])
-        self.values = shared(int(self.ends[-1]), dtype)
+        self.ends = numpy.cumsum(list(map(prod, self.shapes)), dtype=numpy.int64)
+        self.values = shared(sum(map(prod, self.shapes)), dtype)
         self.filled = shared(len(self.shapes), bool)
 
     def __getitem__(self, i: int) -> numpy.ndarray | None:
@@ -37,10 +42,7 @@ class Cache:
         return self.values[end - prod(shape):end].reshape(shape).copy()
 
     def __setitem__(self, i: int, array: numpy.ndarray) -> None:
-        """Copy the array of item i in. Raises ValueError where its shape is another than said."""
-        if array.shape != self.shapes[i]:
-            raise ValueError(f"item {i} has the shape {array.shape}, the cache has room for "
-                             f"{self.shapes[i]}: was its file changed?")
+        """Copy the array of item i in, which has the shape that was said."""
         self.values[self.ends[i] - array.size:self.ends[i]] = array.ravel()
         self.filled[i] = True                   # last: nobody shall find half of an array
 

@@ -93,7 +93,7 @@ def open_checkpoint(file: Path | str | None, plan: dict, resume: bool) -> dict |
         return None
     if not resume:
         refuse_existing(file, "resume=True goes on from it; or name another file")
-    there, *_ = processes.gathered(Path(file).exists())         # before the first one writes it
+    there = processes.first_says(Path(file).exists())           # before it writes one
     return read_checkpoint(file, plan) if there else None
 
 

@@ -7,7 +7,8 @@ from PIL import Image
 import torch
 from torch import Tensor
 
-from minifast import draw
+from minifast import draw, processes
+from minifast.cache import Cache, bytes_of
 from minifast.dataset import Dataset
 from minifast.device import (default_device, default_workers, free_memory,
                              keep_freed_memory)
@@ -20,23 +21,27 @@ CACHE_SHARE = 0.5                               # of the free memory: what decod
 
 
 def keep_decoded(datasets: Sequence[Dataset]) -> None:
-    """Have each of the datasets decode a file once (Dataset.keep_decoded), as long as all that fits
-    into CACHE_SHARE of device.free_memory(); else print why not, and all is as before.
+    """Have each of the datasets decode a file once: give it caches, if all of them together take no
+    more than CACHE_SHARE of device.free_memory(); else print why not, and all is as before.
 
-    Raises TypeError where one is no Dataset.
+    Processes on one machine share that, and each keeps what it has decoded for itself. A file that
+    is changed later is not seen. Raises TypeError where one is no Dataset.
     """
     for dataset in datasets:
         if not isinstance(dataset, Dataset):
             raise TypeError("cache=True is for minifast.dataset.Dataset; a "
                             f"{type(dataset).__name__} has to keep its own pictures")
-    free = free_memory()
-    size = sum(dataset.keep_decoded() for dataset in datasets)
-    if size > CACHE_SHARE * free:
-        for dataset in datasets:
-            dataset.caches = []
-        print(f"cache=True is left out: decoded, the pictures take {size / 1e9:.2f} GB, more than "
-              f"{CACHE_SHARE:.0%} of the {free / 1e9:.2f} GB of free memory; so files are decoded "
-              "in each epoch")
+    free = free_memory() // processes.on_this_machine()
+    wanted = [dataset.decoded_shapes() for dataset in datasets]
+    size = sum(bytes_of(*each) for shapes in wanted for each in shapes)
+    if any(processes.gathered(size > CACHE_SHARE * free)):          # all do the same
+        print(f"cache=True is left out, and files are decoded in each epoch: decoded, they take "
+              f"{size / 1e9:.2f} GB, " + (f"more than {CACHE_SHARE:.0%} of the {free / 1e9:.2f} GB "
+                                          "of free memory" if free else
+                                          "and this system does not tell how much memory is free"))
+        return
+    for dataset, shapes in zip(datasets, wanted):
+        dataset.caches = [Cache(*each) for each in shapes]
 
 
 @dataclass(frozen=True)
@@ -67,14 +72,15 @@ class DataBunch:
         bs, val_bs   batch sizes; val_bs None is bs; with several processes, for each of them
         num_workers, device   None: what suits this machine
         seed         of shuffling, cuts and transforms
-        cache        keep decoded pictures (and masks) in memory, see keep_decoded; the same batches
+        cache        keep decoded pictures (and masks) of training and validation in memory, see
+                     keep_decoded; the batches are the same
         """
         device = device or default_device()
         if device.type == "cpu":
             keep_freed_memory()
         num_workers = default_workers(device) if num_workers is None else num_workers
         if cache:
-            keep_decoded([each for each in (train_ds, valid_ds, test_ds) if each is not None])
+            keep_decoded([each for each in (train_ds, valid_ds) if each is not None])
         how = seed, num_workers, device
         for_training, for_validation = as_pair(tfms)
         valid_dl, test_dl = (None if dataset is None

@@ -62,6 +62,8 @@ class Dataset:
     def decoded(self, i: int) -> list[numpy.ndarray]:
         """The picture of item i, (3, rows, columns), and its mask, if there is one: scaled, but not
         cut. From the caches, where they have it; else from the files, and then the caches have it.
+
+        Raises ValueError, naming the file, where it cannot be read, or has changed its size.
         """
         kept = [cache[i] for cache in self.caches]
         if kept and not any(pixels is None for pixels in kept):
@@ -70,13 +72,16 @@ class Dataset:
         decoded = [read_image(self.files[i], *how, self.reduced)]
         if self.has_masks:
             decoded.append(self.target.read(self.labels[i], *how))
-        for cache, pixels in zip(self.caches, decoded):
+        for cache, pixels, files in zip(self.caches, decoded, (self.files, self.labels)):
+            if pixels.shape != cache.shapes[i]:
+                raise ValueError(f"{files[i]} has changed: it came as {pixels.shape}, and was to "
+                                 f"be {cache.shapes[i]}; make the databunch anew")
             cache[i] = pixels
         return decoded
 
-    def keep_decoded(self) -> int:
-        """From now on a file is decoded once: give the data set its caches, still empty, and return
-        how many bytes they will take. Reads the headers of all files.
+    def decoded_shapes(self) -> list[tuple[list[tuple[int, ...]], type]]:
+        """What caches have to hold: of the pictures, and of the masks, if there are any, the shape
+        that `decoded` gives each item, and the type of a value. Reads the headers of all files.
 
         Raises ValueError, naming the file, where one cannot be read.
         """
@@ -84,27 +89,28 @@ class Dataset:
             have = image_size(file)
             return have if self.size is None else scaled_size(have, self.size, self.method)
 
-        self.caches = [Cache([(3, *scaled(file)) for file in self.files])]
+        found = [([(3, *scaled(file)) for file in self.files], numpy.uint8)]
         if self.has_masks:
             small = len(self.target.classes) <= 256
-            self.caches.append(Cache([scaled(mask) for mask in self.labels],
-                                     numpy.uint8 if small else numpy.int32))
-        return sum(cache.values.nbytes for cache in self.caches)
+            found.append(([scaled(mask) for mask in self.labels],
+                          numpy.uint8 if small else numpy.int32))
+        return found
 
     def whole(self, few: int = 0) -> tuple[Tensor, Tensor] | None:
-        """All pictures (n, 3, h, w) uint8 and all targets, where the caches have them all and
-        nothing is to be cut; else None. Masks keep the type of their cache.
+        """All pictures (n, 3, h, w) uint8 and all targets, where the caches have them all, all have
+        one size, and nothing is to be cut; else None. Masks keep the type of their cache.
 
         few  if no more items than that are missing, they are decoded now: those of a last batch,
              which training drops
         """
-        missing = {i for cache in self.caches for i in numpy.flatnonzero(~cache.filled).tolist()}
-        if len(missing) <= few:
-            for i in missing:
-                self.decoded(i)
-        kept = [cache.all() for cache in self.caches]
-        if not kept or any(pixels is None or pixels.shape[-2:] != self.size for pixels in kept):
+        sizes = {shape[-2:] for cache in self.caches for shape in cache.shapes}
+        if len(sizes) != 1 or self.size not in (None, *sizes):
             return None
-        pictures, *masks = map(torch.from_numpy, kept)
+        missing = {i for cache in self.caches for i in numpy.flatnonzero(~cache.filled).tolist()}
+        if len(missing) > few:
+            return None
+        for i in missing:
+            self.decoded(i)
+        pictures, *masks = (torch.from_numpy(cache.all()) for cache in self.caches)
         return pictures, masks[0] if masks else torch.stack(list(map(self.encoded,
                                                                      range(len(self)))))

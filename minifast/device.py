@@ -24,37 +24,57 @@ def device_name(device: torch.device) -> str:
 
 def cores() -> int:
     """How many cores this process really has, at least 1: a cluster's scheduler may have tied it to
-    some of them, and a container (control group) to a share of their time, here rounded down."""
+    some of them, and a control group to a share of their time, here rounded down."""
     can_ask = hasattr(os, "sched_getaffinity")              # Linux can, macOS and Windows cannot
-    there = len(os.sched_getaffinity(0)) if can_ask else os.cpu_count()
-    quota = cgroup("cpu.max") or cgroup("cpu/cpu.cfs_quota_us") + cgroup("cpu/cpu.cfs_period_us")
-    if len(quota) < 2 or quota[0] in ("max", "-1"):
-        return there
-    return max(1, min(there, int(quota[0]) // int(quota[1])))
-
-
-def cgroup(file: str) -> list[str]:
-    """The words in a file of the control group that Linux has this process in, [] without such a
-    file. Version 2 has them in one folder; version 1 has a folder for each kind of them."""
-    path = Path(f"/sys/fs/cgroup/{file}")
-    return path.read_text().split() if path.exists() else []
+    there = [len(os.sched_getaffinity(0)) if can_ask else os.cpu_count()]
+    for group in control_groups("cpu"):
+        quota = words_in(group / "cpu.max") or (words_in(group / "cpu.cfs_quota_us") +
+                                                words_in(group / "cpu.cfs_period_us"))
+        if len(quota) == 2 and quota[0] not in ("max", "-1"):
+            there.append(int(quota[0]) // int(quota[1]))
+    return max(1, min(there))
 
 
 def free_memory() -> int:
-    """Bytes of main memory that can still be taken, also by the limit of a container; what only
+    """Bytes of main memory that can still be taken, also by the limits of control groups; what only
     keeps files for quicker reading is free. 0 where the system does not tell; Linux does."""
-    meminfo = Path("/proc/meminfo")
-    if not meminfo.exists():
+    words = words_in(Path("/proc/meminfo"))
+    if not words:
         return 0
-    words = meminfo.read_text().split()
-    free = 1024 * int(words[words.index("MemAvailable:") + 1])
-    limit = cgroup("memory.max") or cgroup("memory/memory.limit_in_bytes")
-    if limit in ([], ["max"]):
-        return free
-    used = cgroup("memory.current") or cgroup("memory/memory.usage_in_bytes")
-    words = cgroup("memory.stat") or cgroup("memory/memory.stat")
-    files = sum(int(words[words.index(name) + 1]) for name in ("active_file", "inactive_file"))
-    return max(0, min(free, int(limit[0]) - int(used[0]) + files))
+    free = [1024 * int(words[words.index("MemAvailable:") + 1])]
+    for group in control_groups("memory"):
+        limit = words_in(group / "memory.max") or words_in(group / "memory.limit_in_bytes")
+        used = words_in(group / "memory.current") or words_in(group / "memory.usage_in_bytes")
+        if used and limit not in ([], ["max"]):
+            words = words_in(group / "memory.stat")
+            stat = dict(zip(words[::2], words[1::2]))
+            files = sum(int(stat.get(name, 0)) for name in ("active_file", "inactive_file"))
+            free.append(int(limit[0]) - int(used[0]) + files)
+    return max(0, min(free))
+
+
+def control_groups(kind: str) -> list[Path]:
+    """The folders of the control groups (containers, a cluster's jobs) that Linux has this process
+    in: the innermost, and all around it; each limits its cpu or memory, the `kind`.
+
+    In /proc/self/cgroup stands `0::/GROUP` by version 2; by version 1, with a tree for each kind,
+    `4:memory:/GROUP`. A group that a container does not see is left out.
+    """
+    listed, tree, group = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"), ""
+    for line in listed.read_text().splitlines() if listed.is_file() else []:
+        _, kinds, path = line.split(":", 2)
+        if kind in kinds.split(","):
+            tree, group = Path(f"/sys/fs/cgroup/{kind}"), path
+            break
+        group = group if kinds else path
+    inner = tree / group.strip("/")
+    return [folder for folder in (inner, *inner.parents)
+            if folder.is_relative_to(tree) and folder.exists()]
+
+
+def words_in(file: Path) -> list[str]:
+    """The words in a text file; [] where there is none."""
+    return file.read_text().split() if file.is_file() else []
 
 
 def keep_freed_memory() -> None:
@@ -64,14 +84,16 @@ def keep_freed_memory() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
-        mallopt(-3, 2 ** 30)                    # M_MMAP_THRESHOLD: blocks below that
-        mallopt(-1, 2 ** 31 - 1)                # M_TRIM_THRESHOLD: up to so many bytes in all
+        # M_MMAP_THRESHOLD: blocks below that (an old glibc refuses, and is better left as it is);
+        # M_TRIM_THRESHOLD: up to so many bytes in all.
+        if mallopt(-3, 2 ** 30):
+            mallopt(-1, 2 ** 31 - 1)
 
 
 def has_room(device: torch.device, size: int) -> bool:
     """Whether a data set of `size` bytes may stay on the device: of a GPU's free memory at most a
     quarter; the CPU's has it already."""
-    return device.type != "cuda" or size <= torch.cuda.mem_get_info(device)[0] / 4
+    return device.type != "cuda" or size <= torch.cuda.mem_get_info(device.index)[0] / 4
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:

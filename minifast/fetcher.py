@@ -20,6 +20,8 @@ class Fetcher:
                  a cache, may say that it has all items in memory
     num_workers  processes that fetch items, 0 for none (as on platforms that do not fork)
     device       where the batches will be needed
+
+    What is changed in the data set later is not seen: by workers that wait, or by the memory.
     """
 
     def __init__(self, dataset: object, num_workers: int, device: torch.device):
@@ -30,35 +32,37 @@ class Fetcher:
         self.watched: Watched | None = None     # what the workers of the latest epoch are at
         self.memory: Batch | None = None        # all pictures and targets
 
-    def batches(self, keys: Sequence[list], rng: Generator) -> Iterator[Batch]:
+    def batches(self, keys: Sequence[list], seed: int) -> Iterator[Batch]:
         """The batches of an epoch, as collated: keys are lists of what to ask the data set for.
 
-        rng  seeds the workers of an own data set that draws random numbers
+        seed  of the workers' random numbers, which a data set of your own may draw
         """
+        if not keys:                            # of several processes this one has no part
+            return
         if self.memory is None and hasattr(self.dataset, "whole"):
             self.memory = self.all_in_memory(few=len(keys[0]))
         if self.memory is not None:
             self.idle = None                                        # its workers end
             yield from self.gathered(keys)
             return
-        loader = self.idle or self.data_loader(rng)
+        loader = self.idle or self.data_loader()
         # Taken away meanwhile: whoever asks for a second epoch during this one gets own workers,
         # and those of an epoch that is not finished end with it.
         self.idle, self.watched = None, loader.dataset
         loader.batch_sampler[:] = keys
+        self.watched.reseed(seed)
         yield from let_go(loader) if self.num_workers else loader
         self.idle = loader
 
-    def data_loader(self, rng: Generator) -> DataLoader:
-        """torch's DataLoader, with batches still to be named. Its workers, once started, stay; rng
-        seeds them."""
+    def data_loader(self) -> DataLoader:
+        """torch's DataLoader, with batches still to be named. Its workers, once started, stay."""
         return DataLoader(
             Watched(self.dataset, self.num_workers), batch_sampler=[], collate_fn=collate,
             num_workers=self.num_workers, multiprocessing_context=self.context,
             worker_init_fn=ignore_ctrl_c, persistent_workers=self.num_workers > 0,
             pin_memory=self.device.type == "cuda",
             # torch asks the global random state for a seed otherwise: looking would leave a trace.
-            generator=rng)
+            generator=Generator())
 
     def all_in_memory(self, few: int) -> Batch | None:
         """The data set's whole(few), on the device where that has room, else on the CPU; or None"""
@@ -70,10 +74,13 @@ class Fetcher:
     def gathered(self, keys: Sequence[list]) -> Iterator[Batch]:
         """The batches with these keys, out of memory: what collate makes of the same items."""
         pictures, targets = self.memory
-        for batch in keys:
-            numbers = torch.tensor(list(map(number_of, batch)), device=pictures.device)     # (n)
-            y = targets.index_select(0, numbers)
-            yield pictures.index_select(0, numbers), y.long() if y.ndim == 3 else y       # a mask
+        # To the device once for all batches, since each time it would have to be waited for.
+        order = torch.tensor([number_of(key) for batch in keys for key in batch])
+        to_gpu = self.device.type == "cuda" and not pictures.is_cuda
+        for numbers in order.to(pictures.device).split([len(batch) for batch in keys]):     # (n)
+            x, y = pictures.index_select(0, numbers), targets.index_select(0, numbers)
+            y = y.long() if y.ndim == 3 else y                                              # masks
+            yield (x.pin_memory(), y.pin_memory()) if to_gpu else (x, y)
 
 
 def collate(items: list[tuple]) -> Batch:

@@ -70,8 +70,8 @@ def save_picture(path: Path | str, picture: Image.Image, quality: int = 90) -> P
 
 def refuse_existing(path: Path | str, remedy: str, overwrite: bool = False) -> None:
     """Raise ValueError, with a remedy, where there is something at `path`, unless overwrite is
-    true: nobody's work is to be overwritten unasked. Of several processes the first one decides."""
-    if not overwrite and processes.rank() == 0 and Path(path).exists():
+    true: nobody's work is to be overwritten unasked. All processes do as the first one finds."""
+    if not overwrite and processes.first_says(Path(path).exists()):
         raise ValueError(f"{path} exists already, and stays as it is; {remedy}")
 
 

@@ -27,7 +27,7 @@ imagenet_stats: Stats = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def normalize(x: Tensor, stats: Stats) -> Tensor:
     """(x - mean) / std per channel; stats are (mean, std), x is (n, 3, h, w) float, 0..1 before."""
     mean, std = (torch.as_tensor(part, device=x.device)[:, None, None] for part in stats)
-    return (x - mean) / std                                           # (3, 1, 1) on (n, 3, h, w)
+    return (x - mean).div_(std)                                       # (3, 1, 1) on (n, 3, h, w)
 
 
 def denormalize(x: Tensor, stats: Stats) -> Tensor:
@@ -98,19 +98,27 @@ class Loader:
         return [order[start:start + bs] for start in range(0, len(order), bs)]
 
     def keys(self, epoch: int) -> list[list]:
-        """What this process asks the data set for: item numbers, or (number, seed, epoch) where
-        cuts move."""
-        numbers = list(filter(None, map(processes.part_of, self.item_numbers(epoch))))
-        if not (self.train and getattr(self.dataset, "moving", False)):
-            return numbers
-        return [[(i, self.seed, epoch) for i in batch] for batch in numbers]
+        """What this process asks the data set for: for each batch of which it has a part, item
+        numbers, or (number, seed, epoch) where cuts move."""
+        parts = map(processes.part_of, self.item_numbers(epoch))
+        return [self.keys_of(part, epoch) for part in parts if part]
+
+    def keys_of(self, numbers: Sequence[int], epoch: int) -> list:
+        """What to ask the data set for, in an epoch, to have the items with these numbers."""
+        moving = self.train and getattr(self.dataset, "moving", False)
+        return [(i, self.seed, epoch) if moving else i for i in numbers]
+
+    def dropout_key(self) -> tuple[int, ...]:
+        """What dropout follows from in the next epoch: several processes leave out other things."""
+        part = processes.rank()
+        return (self.seed, self.epoch, part) if part else (self.seed, self.epoch)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """The batches of any epoch, without counting it as one.
 
         Raises ValueError, naming item and cause, where one cannot be had, or a worker died on it.
         """
-        fetched = self.fetcher.batches(self.keys(epoch), generator_for(self.seed, epoch))
+        fetched = self.fetcher.batches(self.keys(epoch), seed_of(self.seed, epoch))
         with self.explained():
             for number, (x, y) in enumerate(fetched):
                 yield self.ready(x, y, generator_for(self.seed, epoch, number))
@@ -143,20 +151,17 @@ class Loader:
     def ready(self, x: Tensor, y: Tensor, rng: Generator) -> Batch:
         """Collated x and y on the device: uint8 to float 0..1, transformed by rng, normalized."""
         x, y = (part.to(self.device, non_blocking=True) for part in (x, y))
-        # In place, where the memory is ours: new memory for a batch takes longer than arithmetic.
-        if x.dtype == torch.uint8:
-            x = x.float().div_(255)
+        # In place where the memory is ours, as in normalize: new memory takes longer than numbers.
+        x = x.float().div_(255) if x.dtype == torch.uint8 else x
         if self.tfms is not None:
             x, y = self.tfms(x, y, rng)
-        if self.stats:
-            mean, std = (part[:, None, None] for part in self.stats)
-            x = x.sub_(mean).div_(std)
-        return x, y
+        return (normalize(x, self.stats) if self.stats else x), y
 
     def one_batch(self, items: Sequence[int] | None = None) -> Batch:
         """The first batch of the next epoch, or one of the items with these numbers, without
         workers and without counting an epoch."""
-        keys = self.keys(self.epoch)[0] if items is None else items
+        first = self.keys_of(self.item_numbers(self.epoch)[0], self.epoch)
+        keys = first if items is None else items
         x, y = collate([self.dataset[key] for key in keys])
         return self.ready(x, y, generator_for(self.seed, self.epoch, 0))
 

@@ -94,7 +94,7 @@ def lr_find(learn: Learner, start_lr: float | slice = 1e-7, end_lr: float | slic
         group["weight_decay"] = learn.wd if wd is None else wd
     curve, best = LRCurve([], [], []), inf
     batches = islice(chain.from_iterable(map(loader.batches, count(loader.epoch))), num_it)
-    with loader.explained(), seeded(loader.seed, loader.epoch):             # for dropout
+    with loader.explained(), seeded(*loader.dropout_key()):
         for t, batch in enumerate(bar(batches, num_it, "lr_find")):
             rates = [exponential(start, end, t / num_it) for start, end in zip(starts, ends)]
             set_rates(optimizer, rates, MOMENTUM)

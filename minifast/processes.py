@@ -1,12 +1,14 @@
 """One process or several: `torchrun --nproc-per-node=2 lessons/planet.py` starts two, one per GPU.
 
 All run the same script. Each trains on its part of every batch, and torch's DistributedDataParallel
-takes the mean of their gradients: so their weights stay the same. The first one speaks for all.
+takes the mean of their gradients: so their weights stay the same. The first one speaks for all. If
+one fails, torchrun ends the others, and these may complain of a connection that was closed.
 """
 
 import atexit
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 import gc
 import os
 import sys
@@ -32,7 +34,8 @@ def join() -> None:
     if gpus:
         check.between("--nproc-per-node", int(os.environ["LOCAL_WORLD_SIZE"]), 1, gpus)
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if gpus else "gloo")
+    # Others wait while the first one draws a set, or looks at a real one on a slow disk.
+    distributed.init_process_group("nccl" if gpus else "gloo", timeout=timedelta(hours=2))
     atexit.register(leave)
     if rank() > 0:
         sys.stdout = open(os.devnull, "w")
@@ -40,9 +43,11 @@ def join() -> None:
 
 
 def leave() -> None:
-    """Part from the other processes, when Python ends."""
-    gc.collect()        # what is left of DistributedDataParallel can crash Python at its end
-    distributed.destroy_process_group()
+    """Part from the other processes, when Python ends; but not after an error: with NCCL one would
+    wait for the others, who wait for it, and torchrun would not learn of the error."""
+    if not hasattr(sys, "last_value"):
+        gc.collect()    # what is left of DistributedDataParallel can crash Python at its end
+        distributed.destroy_process_group()
 
 
 def rank() -> int:
@@ -79,6 +84,11 @@ def gathered(value: object) -> list:
     if count() > 1:
         distributed.all_gather_object(values, value)
     return values
+
+
+def first_says(value: object) -> object:
+    """The value that the first process gives; all have to call this."""
+    return gathered(value)[0]
 
 
 def in_order(mine: list) -> list:

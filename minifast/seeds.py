@@ -23,6 +23,14 @@ def generator_for(*key: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed_of(*key))
 
 
+def seed_all(seed: int) -> None:
+    """Have the global random numbers of Python, numpy and torch, on the CPU, follow from a seed."""
+    random.seed(seed)
+    numpy.random.seed(seed)
+    # Not torch.manual_seed, which would leave a note for a CUDA that is not in use yet.
+    torch.default_generator.manual_seed(seed)
+
+
 @contextmanager
 def seeded(*key: int) -> Iterator[None]:
     """Inside, global random numbers follow from seed_of(*key) alone: Python's, numpy's and torch's
@@ -32,10 +40,7 @@ def seeded(*key: int) -> Iterator[None]:
     python, numpys = random.getstate(), numpy.random.get_state()
     with torch.random.fork_rng(range(gpus)):
         try:
-            random.seed(seed)
-            numpy.random.seed(seed)
-            # Not torch.manual_seed, which would leave a note for a CUDA that is not in use yet.
-            torch.default_generator.manual_seed(seed)
+            seed_all(seed)
             if gpus:
                 torch.cuda.manual_seed_all(seed)
             yield

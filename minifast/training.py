@@ -34,7 +34,7 @@ def train_batch(model: nn.Module, batch: Batch, loss_func: Loss, optimizer: Opti
         logits = model(x)
     loss = loss_func(logits.float(), y)
     if processes.count() > 1:               # so that the mean over processes is that of the whole
-        weight = torch.as_tensor(weight_of(loss_func, y), dtype=loss.dtype, device=loss.device)
+        weight = torch.ones_like(loss) * weight_of(loss_func, y)
         loss = loss * weight / processes.mean(weight).clamp(min=1e-9)
     optimizer.zero_grad()
     loss.backward()
@@ -128,9 +128,9 @@ def train_epoch(model: nn.Module, loader: Loader, loss_func: Loss, optimizer: Op
         return f"loss {recorder.train_loss():.4f}"
 
     model.train()
-    trained, part = processes.parallel(model), [processes.rank()] * (processes.rank() > 0)
+    trained = processes.parallel(model)
     try:
-        with loader.explained(), seeded(loader.seed, loader.epoch, *part):          # for dropout
+        with loader.explained(), seeded(*loader.dropout_key()):
             for batch in bar(loader, len(loader), "train", read_losses):
                 rates, momentum = schedule(len(recorder.rates) - recorder.fits[-1])
                 set_rates(optimizer, rates, momentum)

@@ -1,7 +1,6 @@
 """What happens in the worker processes of a loader, so that one that dies can be accounted for."""
 
 from collections.abc import Iterable, Iterator
-import mmap
 from multiprocessing import active_children
 import os
 import re
@@ -11,6 +10,9 @@ from time import sleep
 import numpy
 from torch.utils.data import get_worker_info
 
+from minifast.cache import shared
+from minifast.seeds import seed_all, seed_of
+
 
 class Watched:
     """A data set that notes which item each worker process is at, where the parent can read it.
@@ -18,17 +20,21 @@ class Watched:
     dataset      anything with len() and [key]; keys are item numbers, or tuples that begin with one
     num_workers  how many processes there will be, forked off this one; 0: nothing is noted
 
-    `board` has a row per worker: its process number and the item. It is memory that parent and
-    forks share: an anonymous map, which no size of /dev/shm limits.
+    `board` has a row per worker: its process number and the item; `seed` is what the random numbers
+    of workers follow from. Both are memory that parent and forks share (cache.shared).
     """
 
     def __init__(self, dataset: object, num_workers: int):
         self.dataset = dataset
-        shared = mmap.mmap(-1, 16 * max(1, num_workers))
-        self.board = numpy.frombuffer(shared, numpy.int64).reshape(-1, 2)
+        self.board = shared(2 * max(1, num_workers), numpy.int64).reshape(-1, 2)
+        self.seed, self.seeded = shared(1, numpy.int64), None
 
     def __len__(self) -> int:
         return len(self.dataset)
+
+    def reseed(self, seed: int) -> None:
+        """At the start of an epoch: workers that stay shall draw what new ones would, by `seed`."""
+        self.seed[0] = seed
 
     def __getitem__(self, key: int | tuple) -> object:
         """dataset[key]. Raises ValueError, naming the item, for any error but a ValueError, which
@@ -37,6 +43,9 @@ class Watched:
         worker = get_worker_info()
         if worker is not None:
             self.board[worker.id] = os.getpid(), number
+            if self.seeded != self.seed[0]:
+                self.seeded = int(self.seed[0])
+                seed_all(seed_of(self.seeded, worker.id))
         try:
             return self.dataset[key]
         except ValueError:

@@ -55,7 +55,20 @@ def test_cores_are_those_of_the_machine_where_the_system_cannot_be_asked(monkeyp
     ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8)])
 def test_cores_are_as_many_as_a_container_may_use_the_time_of(monkeypatch, groups, files, wanted):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
-    groups({f"sys/fs/cgroup/{name}": text for name, text in files.items()})
+    version_1 = any("/" in name for name in files)
+    groups({"proc/self/cgroup": "3:cpuset:/\n2:cpu,cpuacct:/docker/a1\n" * version_1 + "0::/\n",
+            **{f"sys/fs/cgroup/{name}": text for name, text in files.items()}})
+    assert device.cores() == wanted
+
+
+@pytest.mark.parametrize("inner, outer, wanted", [("max 100000", "300000 100000", 3),
+                                                  ("200000 100000", "300000 100000", 2),
+                                                  ("300000 100000", "100000 100000", 1)])
+def test_the_groups_around_the_own_one_limit_it_too(monkeypatch, groups, inner, outer, wanted):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    groups({"proc/self/cgroup": "0::/system.slice/my job\n",
+            "sys/fs/cgroup/system.slice/cpu.max": outer,
+            "sys/fs/cgroup/system.slice/my job/cpu.max": inner})
     assert device.cores() == wanted
 
 
@@ -69,8 +82,11 @@ STAT = "anon 5\nfile 9\ninactive_file 200\nactive_file 100\n"
     ({"memory.max": "2000", "memory.current": "900", "memory.stat": STAT}, 2000 - 900 + 300),
     ({"memory/memory.limit_in_bytes": "2000", "memory/memory.usage_in_bytes": "900",
       "memory/memory.stat": STAT}, 1400),
+    ({"memory.max": "1000", "memory.current": "900"}, 100),
     ({"memory.max": "500", "memory.current": "900", "memory.stat": STAT}, 0)])
 def test_free_memory_is_what_machine_and_container_have_left(groups, files, wanted):
+    version_1 = any("/" in name for name in files)
+    groups({"proc/self/cgroup": "4:memory:/job\n" * version_1 + "0::/\n"})
     groups({"proc/meminfo": "MemTotal: 9999 kB\nMemFree: 7 kB\nMemAvailable: 4096 kB\n"})
     groups({f"sys/fs/cgroup/{name}": text for name, text in files.items()})
     assert device.free_memory() == wanted
@@ -81,16 +97,18 @@ def test_no_memory_is_known_to_be_free_where_the_system_does_not_tell(groups):
 
 
 def test_a_data_set_may_take_a_quarter_of_a_gpus_free_memory(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (400, 1000))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", {0: (400, 1000), None: (40, 1000)}.get)
     assert device.has_room(GPU, 100) and not device.has_room(GPU, 101)
+    current = torch.device("cuda")                              # has no number
+    assert device.has_room(current, 10) and not device.has_room(current, 11)
     assert device.has_room(CPU, 10 ** 18)                        # is there already
 
 
-@pytest.mark.parametrize("library, asked", [("glibc", [(-3, 2 ** 30), (-1, 2 ** 31 - 1)]),
-                                            ("another", [])])
-def test_glibc_is_told_to_keep_freed_memory(monkeypatch, library, asked):
+@pytest.mark.parametrize("accepts, asked", [
+    (1, [(-3, 2 ** 30), (-1, 2 ** 31 - 1)]), (0, [(-3, 2 ** 30)]), (None, [])])
+def test_glibc_is_told_to_keep_freed_memory(monkeypatch, accepts, asked):
     told = []
-    there = {"mallopt": lambda *what: told.append(what)} if library == "glibc" else {}
+    there = {"mallopt": lambda *what: told.append(what) or accepts} if accepts is not None else {}
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(device.ctypes, "CDLL", lambda name: type("Library", (), {
         name: staticmethod(function) for name, function in there.items()}))

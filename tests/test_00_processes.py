@@ -12,7 +12,7 @@ def test_alone_there_is_one_process_and_nothing_is_shared_out():
     assert (processes.rank(), processes.count(), processes.on_this_machine()) == (0, 1, 1)
     assert processes.part_of([1, 2, 3]) == [1, 2, 3]
     assert processes.gathered("said") == ["said"] and processes.in_order([1, 2]) == [1, 2]
-    assert processes.share_of(5) == 5
+    assert processes.share_of(5) == 5 and processes.first_says(False) is False
     number, model = torch.tensor(3.), nn.Linear(1, 1)
     assert processes.mean(number) is number and processes.parallel(model) is model
     processes.same_buffers(nn.BatchNorm1d(2))
@@ -42,6 +42,11 @@ def test_the_first_parts_of_a_batch_are_an_even_share_rounded_up(monkeypatch, co
     for rank, part in enumerate(parts):
         monkeypatch.setattr(processes, "rank", lambda: rank)
         assert processes.part_of(list("abcdefg")) == list(part)
+
+
+def test_the_first_process_decides(monkeypatch):
+    monkeypatch.setattr(processes, "gathered", lambda mine: ["first", mine])
+    assert processes.first_says("mine") == "first"
 
 
 def test_what_processes_made_of_their_parts_comes_in_the_order_of_the_batches(monkeypatch):

@@ -5,6 +5,7 @@ from PIL import Image, JpegImagePlugin
 import pytest
 import torch
 
+from minifast.cache import Cache
 from minifast.dataset import Dataset
 from minifast.targets import Categories, Masks
 
@@ -153,6 +154,10 @@ def test_the_method_is_the_same_for_picture_and_mask(tmp_path):
 
 # A cache: a file is decoded once
 
+def keep_decoded(dataset: Dataset) -> None:
+    dataset.caches = [Cache(*each) for each in dataset.decoded_shapes()]
+
+
 def both(dataset: Dataset) -> list[tuple[torch.Tensor, ...]]:
     """All items, by number and by some keys."""
     return [dataset[key] for i in range(len(dataset)) for key in (i, (i, 42, 0), (i, 42, 1))]
@@ -171,7 +176,7 @@ def test_with_a_cache_items_are_the_same_and_files_are_read_once(tmp_path, monke
     cached = with_masks(tmp_path) if masks else Dataset(numbered(tmp_path))
     for dataset in (plain, cached):
         dataset.size, dataset.method = size, method
-    cached.keep_decoded()
+    keep_decoded(cached)
     first = both(cached)
     monkeypatch.setattr("minifast.dataset.read_image", no_files)
     monkeypatch.setattr(Masks, "read", no_files)
@@ -184,34 +189,36 @@ def test_with_a_cache_items_are_the_same_and_files_are_read_once(tmp_path, monke
 
 def test_what_is_done_to_an_item_does_not_reach_the_cache(tmp_path):
     dataset = with_masks(tmp_path)
-    dataset.keep_decoded()
+    keep_decoded(dataset)
     for _ in range(2):
         picture, mask = dataset[1]
         assert picture[2].unique().tolist() == [1] and mask.max() == 7
         picture.zero_(), mask.zero_()
 
 
-def test_keep_decoded_says_how_many_bytes_it_takes(tmp_path):
-    assert Dataset(numbered(tmp_path)).keep_decoded() == 3 * 3 * 12 * 4
-    # 12 x 4 to 4 x 4: crop has ratio 1, and keeps all 12 rows; a byte more per pixel of a mask
-    assert with_masks(tmp_path).keep_decoded() == 3 * (3 + 1) * 12 * 4
-    many = with_masks(tmp_path)
-    many.target = Masks([f"class {i}" for i in range(257)])      # a byte is not enough
-    assert many.keep_decoded() == 3 * (3 + 4) * 12 * 4
+def test_what_caches_have_to_hold_is_known_from_the_headers(tmp_path):
+    assert Dataset(numbered(tmp_path)).decoded_shapes() == [([(3, 12, 4)] * 3, numpy.uint8)]
+    # 12 x 4 to 4 x 4: crop has ratio 1, and keeps all 12 rows
+    masks = with_masks(tmp_path)
+    assert masks.decoded_shapes() == [([(3, 12, 4)] * 3, numpy.uint8), ([(12, 4)] * 3, numpy.uint8)]
+    masks.target = Masks([f"class {i}" for i in range(257)])     # a byte is not enough
+    masks.size, masks.method = (6, 6), "squish"
+    assert masks.decoded_shapes() == [([(3, 6, 6)] * 3, numpy.uint8), ([(6, 6)] * 3, numpy.int32)]
 
 
-def test_a_file_that_changed_its_size_is_refused_by_name_or_number(tmp_path):
-    dataset = Dataset(numbered(tmp_path))
-    dataset.keep_decoded()
-    Image.new("RGB", (9, 9)).save(dataset.files[1])
-    with pytest.raises(ValueError, match="item 1 .*changed"):
-        dataset[1]
+def test_a_file_that_changed_its_size_is_refused_by_name(tmp_path):
+    dataset = with_masks(tmp_path)
+    keep_decoded(dataset)
+    for file, name in ((dataset.files[1], r"\b1\.png"), (dataset.labels[0], r"\b0_P\.png")):
+        Image.new("L", (9, 9)).save(file)
+        with pytest.raises(ValueError, match=rf"{name} has changed.*12, 4.*anew"):
+            dataset[int(file.name[0])]
 
 
 def test_whole_is_all_of_it_once_all_was_decoded_and_nothing_is_to_be_cut(tmp_path):
     dataset = Dataset(numbered(tmp_path), ["a", "b", "a"], Categories("ab"), (6, 2), "squish")
     assert dataset.whole() is None                               # there is no cache
-    dataset.keep_decoded()
+    keep_decoded(dataset)
     dataset[0], dataset[2]
     assert dataset.whole() is None                               # item 1 is missing
     assert dataset.whole(few=0) is None
@@ -223,16 +230,28 @@ def test_whole_is_all_of_it_once_all_was_decoded_and_nothing_is_to_be_cut(tmp_pa
 
 def test_where_something_is_to_be_cut_there_is_no_whole(tmp_path):
     dataset = Dataset(numbered(tmp_path), size=(4, 4))           # of 12 rows
-    dataset.keep_decoded()
+    keep_decoded(dataset)
     assert dataset.whole(few=3) is None
-    assert len(dataset[1, 42, 0]) == 2
+    assert not dataset.caches[0].filled.any()                    # for nothing was decoded
+
+
+@pytest.mark.parametrize("shapes, is_whole", [([(12, 4), (12, 4)], True),
+                                              ([(12, 4), (4, 12)], False)])
+def test_without_a_size_there_is_a_whole_where_all_have_one(tmp_path, shapes, is_whole):
+    files = []
+    for i, shape in enumerate(shapes):
+        (tmp_path / str(i)).mkdir()
+        files += numbered(tmp_path / str(i), shape, 1)
+    dataset = Dataset(files)
+    keep_decoded(dataset)
+    assert (dataset.whole(few=2) is not None) == is_whole
 
 
 def test_a_whole_without_labels_has_empty_targets_and_masks_as_bytes(tmp_path):
     plain, masks = Dataset(numbered(tmp_path), size=(12, 4)), with_masks(tmp_path)
     masks.size = (12, 4)
     for dataset in (plain, masks):
-        dataset.keep_decoded()
+        keep_decoded(dataset)
     assert tuple(plain.whole(few=3)[1].shape) == (3, 0)
     _, targets = masks.whole(few=3)
     assert targets.dtype == torch.uint8 and tuple(targets.shape) == (3, 12, 4)
@@ -243,4 +262,4 @@ def test_a_file_without_a_header_is_named_when_the_cache_is_made(tmp_path):
     paths = numbered(tmp_path)
     paths[1].write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"\b1\.png"):
-        Dataset(paths, size=(4, 4)).keep_decoded()
+        Dataset(paths, size=(4, 4)).decoded_shapes()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset, get_worker_info
 
+from minifast.cache import Cache
 from minifast.dataset import Dataset
 from minifast.targets import Categories
 from minifast.loader import Loader, as_pair, denormalize, imagenet_stats, normalize
@@ -115,12 +116,16 @@ def test_batches_are_the_same_for_any_number_of_workers(train, pictures):
         assert same(list(alone), list(helped))
 
 
+def keep_decoded(dataset: Dataset) -> None:
+    dataset.caches = [Cache(*each) for each in dataset.decoded_shapes()]
+
+
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("size, workers", [((12, 8), 0), ((12, 8), 2), ((8, 8), 0), ((8, 8), 2)])
 def test_batches_are_the_same_with_a_cache(train, size, workers, pictures):
     plain, cached = (Dataset(pictures, list("ababababab"), Categories("ab"), size, moving=True)
                      for _ in range(2))
-    cached.keep_decoded()
+    keep_decoded(cached)
     plain, cached = (loader(dataset, train=train, num_workers=workers, tfms=noisy,
                             stats=imagenet_stats) for dataset in (plain, cached))
     for epoch in range(4):                      # out of files, and then, unless cut, out of memory
@@ -130,7 +135,7 @@ def test_batches_are_the_same_with_a_cache(train, size, workers, pictures):
 
 def test_a_batch_lies_in_memory_as_always_wherever_it_comes_from(pictures):
     dataset = Dataset(pictures, size=(12, 8))
-    dataset.keep_decoded()
+    keep_decoded(dataset)
     for _ in range(2):
         for x, _ in loader(dataset):
             assert x.is_contiguous()            # in another layout a net's sums could differ
@@ -162,6 +167,26 @@ def test_in_training_the_parts_of_a_batch_have_one_length(monkeypatch, n, sizes)
         several(monkeypatch, rank, 3)
         keys.append(loader(Numbered(n), 3).keys(0))
     assert [[len(batch) for batch in part] for part in keys] == [sizes] * 3
+
+
+def test_a_process_without_a_part_has_no_batches_but_can_look_at_one(monkeypatch):
+    several(monkeypatch, 3, 4)
+    batches = loader(Numbered(3), 2, train=False)
+    assert list(batches) == [] and batches.one_batch()[1].tolist() == [0, 1, 2]
+
+
+def test_several_processes_drop_out_other_things(monkeypatch):
+    keys = [loader(Numbered(4), seed=7, epoch=2).dropout_key()]
+    for rank in range(3):
+        several(monkeypatch, rank, 3)
+        keys.append(loader(Numbered(4), seed=7, epoch=2).dropout_key())
+    assert keys == [(7, 2), (7, 2), (7, 2, 1), (7, 2, 2)]
+
+
+def test_what_a_transform_gives_is_not_written_to():
+    grey = torch.full((4, 1, 2, 2), 0.5).expand(-1, 3, -1, -1)     # one number for three channels
+    batches = loader(Numbered(4), tfms=lambda x, y, rng: (grey, y), stats=imagenet_stats)
+    assert len(list(batches)) == 1 and grey.unique().tolist() == [0.5]
 
 
 def test_more_processes_than_pictures_to_train_on_are_refused(monkeypatch):

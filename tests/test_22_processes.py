@@ -8,14 +8,17 @@ import socket
 import subprocess
 import sys
 
+from PIL import Image
 import pytest
 import torch
 from torch import Tensor, nn
 
 from minifast import processes
 from minifast.databunch import DataBunch
+from minifast.dataset import Dataset
 from minifast.interpret import picture_scores
 from minifast.learner import Learner
+from minifast.loader import imagenet_stats
 from minifast.lr_finder import lr_find
 from minifast.metrics import foreground_accuracy
 from minifast.targets import Masks, Tags, pixel_loss
@@ -88,6 +91,14 @@ def work(folder: Path) -> None:
     found["per picture"] = picture_scores(pixels.model, pixels.data.valid_dl, metric,
                                           pixels.autocast).tolist()
 
+    data = DataBunch.create(*(Dataset(sorted(folder.parent.glob("*.png"))[:n], ["ab"] * n,
+                                      Tags(["a", "b", "c"]), (8, 8)) for n in (6, 1)),
+                            bs=processes.share_of(4), num_workers=1, device=CPU, cache=True)
+    files = plain(data.normalize(imagenet_stats))       # the second has nothing to validate
+    files.fit(3, 1e-2)
+    found["files"], found["shown"] = files.recorder.losses, data.show_batch(train=False).size
+    found["files scores"] = [files.validate(), *(part.tolist() for part in files.get_preds())]
+
     if processes.count() > 1:
         norm = plain(data_of(masks=False), norm=True)
         norm.fit(2, 1e-2)
@@ -114,7 +125,11 @@ def started(folder: Path, count: int) -> list[subprocess.Popen]:
 @pytest.fixture(scope="module")
 def found(tmp_path_factory) -> dict:
     """What one process found, "one"; and two, "first" and "second"; and what these printed."""
-    one, two = (tmp_path_factory.mktemp(name) for name in ("one", "two"))
+    folder = tmp_path_factory.mktemp("pictures")
+    for i in range(6):
+        Image.new("RGB", (8, 8), (40 * i, 90, 200 - 20 * i)).save(folder / f"{i}.png")
+    one, two = folder / "one", folder / "two"
+    one.mkdir(), two.mkdir()
     running = [*started(two, 2), *started(one, 1)]
     printed = [process.communicate(timeout=100)[0] for process in running]
     assert [process.returncode for process in running] == [0, 0, 0]
@@ -158,6 +173,15 @@ def test_pixels_without_a_label_weigh_nothing_wherever_they_are(found):
     assert first == second == near(one, 1e-6) and len(one) == N_VALID
 
 
+def test_files_with_a_cache_and_workers_are_shared_out_too(found):
+    one, first, second = (found[name]["files"] for name in ("one", "first", "second"))
+    assert first == second == near(one, 1e-4) and len(one) == 3
+    one, first, second = (found[name]["files scores"] for name in ("one", "first", "second"))
+    assert first == second and first[0] == near(one[0], 1e-6)
+    assert first[1][0] == near(one[1][0], 1e-5) and first[2] == [[1, 1, 0]]
+    assert found["one"]["shown"] == found["first"]["shown"] == found["second"]["shown"]
+
+
 def test_with_batchnorm_all_validate_the_model_that_the_first_one_saves(found):
     alone = plain(data_of(masks=False), norm=True)
     alone.load(found["folder"] / "norm.pth")
@@ -166,7 +190,7 @@ def test_with_batchnorm_all_validate_the_model_that_the_first_one_saves(found):
 
 def test_the_first_one_alone_prints(found):
     first, second, alone = found["printed"]
-    assert first.startswith("the first one speaks") and first.count("train_loss") == 4
+    assert first.startswith("the first one speaks") and first.count("train_loss") == 5
     assert second == "" and alone.startswith("the first one speaks")
 
 
