@@ -261,6 +261,8 @@ def noise(path: Path) -> Path:
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"\bno\.jpg(?!.*Errno)"):
         open_image(tmp_path / "no.jpg")
+    with pytest.raises(ValueError, match=r"picture .*\bno\.jpg does not exist"):
+        open_image(str(tmp_path / "no.jpg"))
 
 
 def test_an_empty_file_is_refused(tmp_path):

@@ -84,6 +84,9 @@ def test_all_channels_are_cut_alike():
     piece = cut(rgb, (3, 2), (1, 0))
     assert piece.shape == (3, 3, 2)
     assert (piece == rgb[:, 5:8, 0:2]).all()
+    padded = cut(rgb, (8, 7))                                            # 1 and 1 columns more
+    assert padded.shape == (3, 8, 7) and (padded[:, :, 1:6] == rgb).all()
+    assert (padded[:, :, 0] == rgb[:, :, 1]).all() and (padded[:, :, 6] == rgb[:, :, 3]).all()
 
 
 def test_padding_mirrors_the_border_without_repeating_the_edge():

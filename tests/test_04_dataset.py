@@ -201,7 +201,9 @@ def test_what_caches_have_to_hold_is_known_from_the_headers(tmp_path):
     # 12 x 4 to 4 x 4: crop has ratio 1, and keeps all 12 rows
     masks = with_masks(tmp_path)
     assert masks.decoded_shapes() == [([(3, 12, 4)] * 3, numpy.uint8), ([(12, 4)] * 3, numpy.uint8)]
-    masks.target = Masks([f"class {i}" for i in range(257)])     # a byte is not enough
+    masks.target = Masks([f"class {i}" for i in range(256)])     # a byte is enough, and then not
+    assert masks.decoded_shapes()[1][1] == numpy.uint8
+    masks.target = Masks([f"class {i}" for i in range(257)])
     masks.size, masks.method = (6, 6), "squish"
     assert masks.decoded_shapes() == [([(3, 6, 6)] * 3, numpy.uint8), ([(6, 6)] * 3, numpy.int32)]
 
