@@ -10,8 +10,7 @@ from torch import Tensor
 from minifast import draw, processes
 from minifast.cache import Cache, bytes_of
 from minifast.dataset import Dataset
-from minifast.device import (default_device, default_workers, free_memory,
-                             keep_freed_memory)
+from minifast.device import default_device, default_workers, free_memory
 from minifast.images import to_pil
 from minifast.loader import Batch, Loader, Stats, Transform, as_pair, denormalize
 from minifast.targets import Masks, Target
@@ -76,8 +75,6 @@ class DataBunch:
                      keep_decoded; the batches are the same
         """
         device = device or default_device()
-        if device.type == "cpu":
-            keep_freed_memory()
         num_workers = default_workers(device) if num_workers is None else num_workers
         if cache:
             keep_decoded([each for each in (train_ds, valid_ds) if each is not None])

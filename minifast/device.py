@@ -1,6 +1,5 @@
 """Which device, which precision, how many workers: what differs from machine to machine."""
 
-import ctypes
 import os
 from pathlib import Path
 import sys
@@ -75,19 +74,6 @@ def control_groups(kind: str) -> list[Path]:
 def words_in(file: Path) -> list[str]:
     """The words in a text file; [] where there is none."""
     return file.read_text().split() if file.is_file() else []
-
-
-def keep_freed_memory() -> None:
-    """Have the C library keep large blocks that are freed, for the next batch: it gives them back
-    to the system else, which has to clear each page anew. On two cores that made training steps on
-    128 pixels 3 to 13 % quicker. Does nothing where the library is not glibc, that of most Linuxes.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        # M_MMAP_THRESHOLD: blocks below that (an old glibc refuses, and is better left as it is);
-        # M_TRIM_THRESHOLD: up to so many bytes in all.
-        if mallopt(-3, 2 ** 30):
-            mallopt(-1, 2 ** 31 - 1)
 
 
 def has_room(device: torch.device, size: int) -> bool:

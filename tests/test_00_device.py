@@ -104,24 +104,6 @@ def test_a_data_set_may_take_a_quarter_of_a_gpus_free_memory(monkeypatch):
     assert device.has_room(CPU, 10 ** 18)                        # is there already
 
 
-@pytest.mark.parametrize("accepts, asked", [
-    (1, [(-3, 2 ** 30), (-1, 2 ** 31 - 1)]), (0, [(-3, 2 ** 30)]), (None, [])])
-def test_glibc_is_told_to_keep_freed_memory(monkeypatch, accepts, asked):
-    told = []
-    there = {"mallopt": lambda *what: told.append(what) or accepts} if accepts is not None else {}
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(device.ctypes, "CDLL", lambda name: type("Library", (), {
-        name: staticmethod(function) for name, function in there.items()}))
-    device.keep_freed_memory()
-    assert told == asked
-
-
-def test_elsewhere_than_on_linux_no_library_is_asked(monkeypatch):
-    monkeypatch.setattr(sys, "platform", "win32")
-    monkeypatch.setattr(device.ctypes, "CDLL", None)
-    device.keep_freed_memory()
-
-
 @pytest.mark.parametrize("capability, wanted", [((7, 5), False), ((8, 0), True), ((9, 0), True)])
 def test_gpus_multiply_bfloat16_from_compute_capability_8_on(monkeypatch, capability, wanted):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)

@@ -141,14 +141,6 @@ def test_another_data_set_has_to_keep_its_own_pictures():
         bunch(cache=True)
 
 
-@pytest.mark.parametrize("device, times", [("cpu", 1), ("meta", 0)])
-def test_on_the_cpu_freed_memory_is_kept(monkeypatch, device, times):
-    called = []
-    monkeypatch.setattr(databunch, "keep_freed_memory", lambda: called.append(1))
-    DataBunch.create(red(4), None, num_workers=0, device=torch.device(device))
-    assert len(called) == times
-
-
 def test_validation_takes_the_batch_size_of_training_unless_it_has_its_own():
     assert bunch(bs=3).valid_dl.bs == 3
     assert bunch(bs=3, val_bs=5).valid_dl.bs == 5
