@@ -64,7 +64,7 @@ class Settings:
 def presets(given: Settings) -> dict:
     # A body that saw 1,200 tiles has more to learn than ImageNet's: so higher rates, unfrozen.
     own = dict(arch="resnet18", weights="weather", sizes=(64, 128), epochs=4, lr_low=1e-3,
-               lr_div=1.0, lr_its=75)
+               lr_div=1.0, lr_its=60)
     quick = dict(tiles=160, sizes=(32, 64), epochs=1, weather_epochs=1, bs=32, lr_its=50)
     return ({} if given.data else own) | (quick if given.quick else {})
 
