@@ -158,8 +158,8 @@ def test_an_exported_model_with_a_field_of_another_kind_is_refused_by_name_or_wo
     file.write_bytes(good[MODEL])
     content, refused = load_tensors(file), 0
     for value in WRONG:
-        save_tensors(file, {**content, field: value})           # with a digest that is right
         try:
+            save_tensors(file, {**content, field: value})       # with a digest that is right
             load_learner(file).predict_files([write_picture(tmp_path)])
         except ValueError as error:
             refused += 1
