@@ -18,7 +18,7 @@ import torch
 
 from minifast.databunch import DataBunch
 from minifast.dataset import Dataset
-from minifast.device import cores, default_device, device_name, uses_bfloat16
+from minifast.device import default_device, default_workers, device_name, uses_bfloat16
 from minifast.fetcher import collate
 from minifast.files import write_atomic
 from minifast.listing import picture_files
@@ -83,7 +83,7 @@ def report(measured: dict[str, Figure]) -> dict[str, Figure]:
     return measured
 
 
-print(f"{device_name(device)} ({cores()} cores), torch {torch.__version__}")
+print(f"{device_name(device)}, torch {torch.__version__}, workers: {default_workers(device)}")
 
 # %% From a file to a picture of the wanted size, with Pillow alone
 # A JPEG is made of blocks of 8 x 8 pixels, and can be decoded at 4 x 4 of each, or fewer: quicker,
