@@ -562,9 +562,7 @@ def meanwhile(tmp_path_factory) -> Iterator[dict[str, Future]]:
     with ThreadPoolExecutor(1) as pool:
         yield {"out": out,
                "rates": pool.submit(run, "learning_rate.py", out / "rates", "--tiles", "200"),
-               "time": pool.submit(run, "where_time_goes.py", out / "time", "--pictures", "6",
-                                   "--bs", "3", "--size", "32", "--net-size", "32", "--epochs", "1",
-                                   "--rounds", "2", "--json")}
+               "camvid": pool.submit(run_on_a_pretrained_body, out)}
 
 
 @pytest.fixture(scope="module")
@@ -684,29 +682,36 @@ def test_the_camvid_lesson_runs_from_scratch_and_its_table_is_in_results_json(ca
         assert picture.width > 2 * 64
 
 
-def test_the_camvid_lesson_on_a_pretrained_body_has_the_notebooks_four_stages(tmp_path):
-    streets = camvid(tmp_path / "real", n=10, size=48)
+def run_on_a_pretrained_body(out: Path) -> str:
+    """What the CamVid lesson prints, of a set in the layout of the real one, and with weights."""
+    streets = camvid(out / "real", n=10, size=48)
     for file in (streets / "images").iterdir():         # as in the set of 12 classes: JPEG and PNG
         Image.open(file).save(file.with_suffix(".jpg"))
         file.unlink()
     names = streets / "valid.txt"
     names.write_text(names.read_text().replace(".png", ".jpg"))
-    torch.save(resnet18().state_dict(), tmp_path / "body.pth")
-    printed = run("camvid.py", tmp_path / "camvid", "--data", str(streets), "--arch", "resnet18",
-                  "--weights", str(tmp_path / "body.pth"), "--epochs", "1", "1", "1", "1",
-                  "--lr-its", "2", "--bottle")
-    results = json.loads((tmp_path / "camvid" / "results.json").read_text())
-    assert [(stage["name"], stage["size"], stage["frozen"]) for stage in results["stages"]] == [
-        ("half, frozen", [24, 32], True), ("half, unfrozen", [24, 32], False),
-        ("full, frozen", [48, 64], True), ("full, unfrozen", [48, 64], False)]
-    # lr 3e-3: slice(lr), slice(lr / 400, lr / 4); then 1e-3: slice(lr), slice(1e-6, lr / 10)
-    rates = [[3e-4, 3e-4, 3e-3], [7.5e-6, 7.5e-5, 7.5e-4], [1e-4, 1e-4, 1e-3], [1e-6, 1e-5, 1e-4]]
-    for stage, wanted in zip(results["stages"], rates, strict=True):
-        assert stage["lr"] == pytest.approx(wanted)
-    settings = results["settings"]
-    assert (settings["bs"], settings["pct_start"], settings["wd"], settings["ignore_void"]) == (
-        [8, 3], [.9, .8, .8, .3], 1e-2, False)
-    assert "stage-2.pth: restored" in printed and printed.count("LR range test") == 4
+    torch.save(resnet18().state_dict(), out / "body.pth")
+    return run("camvid.py", out / "camvid", "--data", str(streets), "--arch", "resnet18",
+               "--weights", str(out / "body.pth"), "--epochs", "1", "1", "1", "1", "--lr-its", "2",
+               "--bottle")
+
+
+def test_where_time_goes_prints_its_figures_as_json(tmp_path):
+    out = tmp_path / "time"
+    printed = run("where_time_goes.py", out, "--pictures", "3", "--bs", "3", "--size", "32",
+                  "--net-size", "32", "--epochs", "1", "--rounds", "1", "--json")
+    content = json.loads(printed)                               # and nothing else
+    assert content == results_of(out)
+    figures, ratios = content["figures"], content["ratios"]
+    for name in ("read", "decode", "resize", "collate", "augment", "no workers", "2 workers",
+                 "from the cache", "forward", "backward", "optimizer", "step", "Learner"):
+        assert len(figures[name]["seconds"]) == 1 and min(figures[name]["seconds"]) > 0
+    rounds = zip(*(figures[name]["seconds"] for name in ("Learner", "step alone")))
+    assert ratios["Learner / step alone"] == pytest.approx(median(a / b for a, b in rounds))
+    assert {"no workers / parts", "from the cache / parts", "Learner / bare loop",
+            "cache / as it is", "float32 / as it is", "batches of 2 / as it is"} <= set(ratios)
+    with Image.open(out / "bars.png") as picture:
+        assert picture.height > 10 * len(figures)
 
 
 def test_the_learning_rate_lesson_shows_what_it_says(meanwhile):
@@ -718,20 +723,19 @@ def test_the_learning_rate_lesson_shows_what_it_says(meanwhile):
     assert len(pictures_on(page)) == 5
 
 
-def test_where_time_goes_prints_its_figures_as_json(meanwhile):
-    content = json.loads(meanwhile["time"].result())            # and nothing else
-    out = meanwhile["out"] / "time"
-    assert content == results_of(out)
-    figures, ratios = content["figures"], content["ratios"]
-    for name in ("read", "decode", "resize", "collate", "augment", "no workers", "2 workers",
-                 "from the cache", "forward", "backward", "optimizer", "step", "Learner"):
-        assert len(figures[name]["seconds"]) == 2 and min(figures[name]["seconds"]) > 0
-    rounds = zip(*(figures[name]["seconds"] for name in ("Learner", "step alone")))
-    assert ratios["Learner / step alone"] == pytest.approx(median(a / b for a, b in rounds))
-    assert {"no workers / parts", "from the cache / parts", "Learner / bare loop",
-            "cache / as it is", "float32 / as it is", "batches of 2 / as it is"} <= set(ratios)
-    with Image.open(out / "bars.png") as picture:
-        assert picture.height > 10 * len(figures)
+def test_the_camvid_lesson_on_a_pretrained_body_has_the_notebooks_four_stages(meanwhile):
+    printed, results = meanwhile["camvid"].result(), results_of(meanwhile["out"] / "camvid")
+    assert [(stage["name"], stage["size"], stage["frozen"]) for stage in results["stages"]] == [
+        ("half, frozen", [24, 32], True), ("half, unfrozen", [24, 32], False),
+        ("full, frozen", [48, 64], True), ("full, unfrozen", [48, 64], False)]
+    # lr 3e-3: slice(lr), slice(lr / 400, lr / 4); then 1e-3: slice(lr), slice(1e-6, lr / 10)
+    rates = [[3e-4, 3e-4, 3e-3], [7.5e-6, 7.5e-5, 7.5e-4], [1e-4, 1e-4, 1e-3], [1e-6, 1e-5, 1e-4]]
+    for stage, wanted in zip(results["stages"], rates, strict=True):
+        assert stage["lr"] == pytest.approx(wanted)
+    settings = results["settings"]
+    assert (settings["bs"], settings["pct_start"], settings["wd"], settings["ignore_void"]) == (
+        [8, 3], [.9, .8, .8, .3], 1e-2, False)
+    assert "stage-2.pth: restored" in printed and printed.count("LR range test") == 4
 
 
 # How the lesson on time measures
