@@ -235,7 +235,7 @@ def test_a_street_depends_on_its_number_and_the_seed_alone(tmp_path):
         camvid(tmp_path / "none", n=4)
 
 
-def test_the_command_draws_a_set_and_says_what_is_there(tmp_path):
+def test_the_command_draws_a_set_and_says_what_is_there(tmp_path, meanwhile):
     done = subprocess.run([sys.executable, str(LESSONS / "sample_data.py"), "camvid",
                            str(tmp_path / "set"), "--n", "5", "--size", "36"],
                           capture_output=True, text=True, check=True,
@@ -557,7 +557,7 @@ def test_the_transforms_lesson_shows_what_it_says(tmp_path):
 
 @pytest.fixture(scope="module")
 def meanwhile(tmp_path_factory) -> Iterator[dict[str, Future]]:
-    """What two lessons print, which run on another core while the tests from here on do."""
+    """What two lessons print, which run on another core while the tests after this one do."""
     out = tmp_path_factory.mktemp("meanwhile")
     with ThreadPoolExecutor(1) as pool:
         yield {"out": out,
@@ -574,7 +574,7 @@ def planet_run(tmp_path_factory, meanwhile) -> tuple[Path, str]:
         folder = folders[i % 2]
         folder.mkdir(exist_ok=True)
         Image.new("RGB", (32, 32), (20 * i, 90, 60)).save(folder / f"test_{i}.jpg")
-    return out, run("planet.py", out, "--quick", "--tiles", "60", "--lr", "auto", "--lr-its", "12",
+    return out, run("planet.py", out, "--quick", "--tiles", "60", "--lr", "auto", "--lr-its", "4",
                     "--test-folder", *map(str, folders))
 
 
@@ -619,7 +619,7 @@ def test_the_planet_lesson_ends_in_a_model_and_a_submission(planet_run):
         assert picture.width > 2 * 160
 
 
-CAMVID = ("--quick", "--streets", "10", "--epochs", "1", "2", "1", "2", "--lr-its", "5")
+CAMVID = ("--quick", "--streets", "10", "--epochs", "1", "2", "1", "2", "--lr-its", "2")
 
 
 @pytest.fixture(scope="module")
