@@ -1,7 +1,7 @@
 """Where does the time go? From a file on the disk to a step of the optimizer, in pictures a second.
 
 You measure this machine: each part alone, then the whole, which should take little more than its
-parts; and what workers, cache, precision, batch size and picture size buy. Takes half a minute; on
+parts; and what workers, cache, precision, batch size and picture size buy. Takes forty seconds; on
 your own pictures, with --data FOLDER. Read first: minifast/fetcher.py, minifast/device.py.
 """
 

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from minifast import processes
+from minifast.checkpoints import open_checkpoint
 from minifast.databunch import DataBunch
 from minifast.dataset import Dataset
+from minifast.files import load_tensors, save_tensors, write_atomic
 from minifast.interpret import picture_scores
 from minifast.learner import Learner
 from minifast.loader import imagenet_stats
@@ -70,8 +72,15 @@ def work(folder: Path) -> None:
     """Train and look in all ways; write what came out to a file of this process's own."""
     processes.join()
     torch.set_num_threads(1)
-    found = {"rank": processes.rank()}
+    rank = processes.rank()
+    found = {"rank": rank, "mean": processes.mean(torch.tensor(2. * rank)).item()}
     print("the first one speaks")
+    with processes.first_goes_ahead():                  # so a second one that wrote would be last
+        write_atomic(folder / "who", str(rank).encode())
+    save_tensors(folder / "who.pth", {"rank": rank})
+    (folder / f"own-{rank}").write_bytes(b"no checkpoint")
+    there = folder / f"own-{rank}" if rank else folder / "none"         # only the second has one
+    found["there"] = open_checkpoint(there, {}, resume=True) is not None
 
     learn = plain(data_of(masks=False))
     learn.fit_one_cycle(4, 1e-2, checkpoint=folder / "fit.pth")
@@ -194,8 +203,20 @@ def test_the_first_one_alone_prints(found):
     assert second == "" and alone.startswith("the first one speaks")
 
 
+def test_the_first_one_alone_writes_and_decides_what_is_there(found):
+    assert (found["folder"] / "who").read_text() == "0"
+    assert load_tensors(found["folder"] / "who.pth") == {"rank": 0}
+    assert not found["first"]["there"] and not found["second"]["there"]
+
+
+def test_a_mean_is_over_the_processes(found):
+    # Adam does not mind if all gradients are too large by one factor: so the losses do not tell.
+    assert [found[name]["mean"] for name in ("one", "first", "second")] == [0, 1, 1]
+
+
 def test_a_checkpoint_is_written_once_and_all_go_on_from_it(found):
     for name in ("one", "first", "second"):
         assert found[name]["resumed"] == found[name]["losses"]
     names = sorted(path.name for path in found["folder"].iterdir())
-    assert names == ["0.json", "1.json", "fit.pth", "norm.pth"]         # and no temporary ones
+    assert names == ["0.json", "1.json", "fit.pth", "norm.pth", "own-0", "own-1", "who",
+                     "who.pth"]                                         # and no temporary ones
