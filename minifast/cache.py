@@ -42,7 +42,7 @@ class Cache:
         return self.values[end - prod(shape):end].reshape(shape).copy()
 
     def __setitem__(self, i: int, array: numpy.ndarray) -> None:
-        """Copy the array of item i in, which has the shape that was said."""
+        """Copy the array of item i in; it has the shape that was given for it."""
         self.values[self.ends[i] - array.size:self.ends[i]] = array.ravel()
         self.filled[i] = True                   # last: nobody shall find half of an array
 

@@ -28,7 +28,7 @@ def between(name: str, value: float | Tensor, low: float, high: float = float("i
 
 
 def one_of(name: str, value: object, choices: Iterable) -> None:
-    """Raise ValueError, naming choices and the nearest, unless value, a `name`, is one of them."""
+    """Raise ValueError unless value, a `name`, is one of choices; it names them and the nearest."""
     choices = list(choices)
     if value not in choices:
         near = get_close_matches(str(value), map(str, choices), n=1)

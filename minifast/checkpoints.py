@@ -38,7 +38,7 @@ def report(saved: dict, with_opt: bool, frozen_to: int) -> str:
     """What Learner.load says: of what is `saved` in a file (read_state), what it restored.
 
     with_opt   whether optimiser and freeze state are among that
-    frozen_to  the learner's own freeze state before
+    frozen_to  the learner's own freeze state before: the first layer group that trains
 
         restored 5 weights, optimiser (8 entries), freeze state (groups from 0 on train; before,
             from 2 on)                                      (no `before` where it was the same)
@@ -55,8 +55,8 @@ def report(saved: dict, with_opt: bool, frozen_to: int) -> str:
 
 
 def restore_optimizer(optimizer: Optimizer, state: dict) -> None:
-    """Put a saved state (Optimizer.state_dict) into an optimizer of the same layer groups: a moment
-    lies in memory as its parameter does, channels_last or not."""
+    """Put a saved state (Optimizer.state_dict) into an optimizer of the same layer groups. Moments,
+    Adam's running averages, lie in memory as their parameters do, channels_last or not."""
     optimizer.load_state_dict(state)
     for parameter, values in optimizer.state.items():
         for name, value in values.items():
@@ -73,7 +73,7 @@ def save_checkpoint(file: Path | str, state: dict, recorder: Recorder, next_epoc
     state       what Learner.save writes
     recorder    of it losses, rates, momenta, fits and epochs, as "history"
     next_epoch  the number that the training loader gives its next epoch
-    plan, done  what the fit is, by name; and how many of its epochs are done
+    plan, done  the settings of the fit, by name; and how many of its epochs are done
     """
     history = {name: getattr(recorder, name)
                for name in ("losses", "rates", "momenta", "fits", "epochs")}

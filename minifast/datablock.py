@@ -144,9 +144,9 @@ class ImageList:
         """How pictures get to one size, and what is then done to batches of them.
 
         tfms     a callable (x, y, rng) -> (x, y) for batches of training, x (n, 3, h, w) floats
-                 0..1, rng a generator on the CPU; or a pair of such or None, the second to validate
+                 0..1, rng a generator on the CPU; or a pair of them or None, second for validation
         size     rows and columns; one number means a square; None leaves each file's size
-        method   "crop", "pad", "squish" (images.resize); None: squish for a tuple/list, else crop
+        method   "crop", "pad", "squish" (sizes.METHODS); None: squish for a tuple/list, else crop
         reduced  allow JPEGs to be decoded at a reduced scale (images.open_image)
 
         Raises ValueError on a bad size or method, TypeError on bad tfms.

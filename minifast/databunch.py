@@ -1,4 +1,4 @@
-"""The loaders of one task in one hand: training, validation and, if there is one, a test set."""
+"""The loaders of one task, in one place: training, validation and, if there is one, a test set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -115,9 +115,9 @@ class DataBunch:
         return self.target
 
     def normalize(self, stats: Stats) -> "DataBunch":
-        """The same data, each batch standardised with stats, (mean, std) per channel.
+        """The same data, each batch normalized with stats, (mean, std) per channel.
 
-        Raises ValueError where that was said before: twice would be a wrong picture.
+        Raises ValueError where the data is normalized already: twice would spoil the pictures.
         """
         if self.train_dl.stats is not None:
             raise ValueError("this data is normalized already; call normalize once")

@@ -26,8 +26,9 @@ class Dataset:
     moving   tells the Loader to ask by keys, so that a cut lies elsewhere in each epoch
 
     Remembers no random state: an item is asked for by its number i, or, to have the cut moved, by
-    a key (i, seed, epoch), from which alone the position is drawn. So a worker needs no seed, and
-    the same key gives the same pixels in any worker.
+    a key (i, seed, epoch), from which alone the position is drawn: the window of sizes.cut is
+    numpy's default_rng(seed_of(seed, epoch, i)).random(2). So a worker needs no seed, and the same
+    key gives the same pixels in any worker.
     """
 
     def __init__(self, files: Sequence[Path], labels: Sequence | None = None,
@@ -56,7 +57,7 @@ class Dataset:
         return picture, mask[0].long() if mask else self.encoded(i)
 
     def encoded(self, i: int) -> Tensor:
-        """The target of item i that is no mask: empty where there are no labels."""
+        """The target of item i, where targets are no masks; empty where there are no labels."""
         return torch.empty(0) if self.labels is None else self.target.encode(self.labels[i])
 
     def decoded(self, i: int) -> list[numpy.ndarray]:

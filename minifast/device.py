@@ -83,11 +83,11 @@ def has_room(device: torch.device, size: int) -> bool:
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 natively, by what the processor itself reports.
+    """Whether the device multiplies bfloat16, floats of 16 bits, natively, as its processor says.
 
     CUDA: compute capability 8.0 (Ampere) or later. CPU: one of the words avx512_bf16, amx_bf16
-    (x86), bf16 (ARM) in Linux's /proc/cpuinfo; where that file is missing, and on any other device,
-    the answer is no. Emulated bfloat16 is slower than float32, so it is a no.
+    (x86), bf16 (ARM) in Linux's /proc/cpuinfo. No where that file is missing, on any other device,
+    and where bfloat16 is emulated, which is slower than float32.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
@@ -97,17 +97,17 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 
 
 def uses_bfloat16(device: torch.device, precision: str) -> bool:
-    """Whether a model shall run in bfloat16 (autocast) and channels_last; its weights stay float32.
+    """Whether a model shall run in bfloat16 (by torch's autocast; its weights stay float32) and in
+    channels_last (the channels of a pixel side by side in memory).
 
-    precision  "auto": where the device multiplies bfloat16 natively; "float32": never
-    Raises ValueError on any other precision.
+    precision  "auto": where multiplies_bfloat16(device); "float32": never; else ValueError
     """
     check.one_of("precision", precision, ["auto", "float32"])
     return precision == "auto" and multiplies_bfloat16(device)
 
 
 def fork_context() -> str | None:
-    """The way to start loader workers: "fork" on Linux, None (no workers) elsewhere.
+    """How to start workers, processes that read pictures: "fork" on Linux, None (none) elsewhere.
 
     Lessons are cells without a main guard, so a worker that imports the script again (spawn,
     forkserver, the default of Python 3.14) would run the lesson again. On macOS, forks can crash.
@@ -116,11 +116,9 @@ def fork_context() -> str | None:
 
 
 def default_workers(device: torch.device) -> int:
-    """Loader workers that help a device: up to 8, as many as this process has cores, or, of several
-    processes on this machine, its share of them, at least 1; on the CPU 0.
-
-    There the model itself uses every core, and decoding takes turns with it anyway. 0 also where
-    fork_context() is None.
+    """How many workers help a device: on the CPU 0, since there the model itself uses every core;
+    else as many as this process has cores, or, of several processes on this machine, its share of
+    them, but 1 to 8. 0 also where fork_context() is None.
     """
     if fork_context() is None or device.type == "cpu":
         return 0

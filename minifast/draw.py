@@ -1,4 +1,4 @@
-"""Pictures with Pillow alone: many pictures in a grid, masks over pictures, and line charts."""
+"""Drawn by Pillow alone: grids of pictures, masks (a class for each pixel) over them, charts."""
 
 from math import ceil, floor, isfinite, log10
 from textwrap import wrap
@@ -9,7 +9,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 Points = tuple[list[float], list[float]]                       # the x values, the y values
 
 COLOURS = ["#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#7f7f7f"]
-# For masks: 32 colours, each of which differs from all others by at least 37 in CIELAB.
+# For masks: 32 colours, any two at least 37 apart in CIELAB, where distance is as the eye sees it.
 CLASS_COLOURS = [f"#{code}" for code in """
     2299cc ff0000 aaff00 0000ff ff00bb 224400 00ffcc ffdd77 770011 ff9900 bb8877 cceecc ff0066
     dd88ff 00ff77 dd00ff 003388 009944 443333 338877 886600 88aa00 ff88bb 0055ff eeddff ffee00
@@ -28,7 +28,8 @@ def font() -> ImageFont.FreeTypeFont:
 def grid(pictures: list[Image.Image], captions: list[str], columns: int) -> Image.Image:
     """The pictures in rows of `columns`, each with its caption below, wrapped to its width.
 
-    Small pictures are enlarged by a whole factor without smoothing: their pixels stay visible.
+    All are enlarged by one whole factor, the least that makes the narrowest LEAST_CELL wide or
+    wider, without smoothing: pixels stay visible.
     Raises ValueError where there are no pictures, or not as many captions.
     """
     if not pictures or len(pictures) != len(captions):
@@ -76,8 +77,7 @@ def with_legend(sheet: Image.Image, names: dict[int, str]) -> Image.Image:
 
     names  class number -> its name
 
-    They follow each other with MARGIN between, and go on in a new line where a name would reach
-    into the margin on the right.
+    MARGIN lies between them; a new line begins where a name would reach into the right margin.
     """
     swatch, places, x, y = TEXT_SIZE, [], MARGIN, sheet.height
     for number, name in names.items():

@@ -14,7 +14,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Fetcher:
-    """Collated batches of a data set, on the CPU or already on the device.
+    """Batches of a data set, its items stacked (collated), on the CPU or already on the device.
 
     dataset      anything with len() and [key], see Watched; one with whole(few), as a Dataset with
                  a cache, may say that it has all items in memory

@@ -113,8 +113,8 @@ def load_tensors(path: Path | str) -> dict:
 def unpickled(path: Path | str, load: Callable[[], dict]) -> dict:
     """load(), with torch's many kinds of complaint turned into a ValueError that names `path`.
 
-    Of an UnpicklingError its text does not go on, which advises to load the file all the same, and
-    so to run what may be in it: only what was met (the word behind GLOBAL there), if it says so.
+    The text of an UnpicklingError is left out, as it advises to load the file all the same, which
+    would run code in it; only what was met, the word after GLOBAL there, is named, if there is one.
     Raises ValueError too where what was loaded is no dict.
     """
     try:

@@ -71,8 +71,8 @@ def about(level: str, looks: Sequence[Look], what: str, way_out: str,
 
 
 def bad_items(looks: Sequence[Look]) -> list[Finding]:
-    """Errors: all troubles of the looks, as notes. Those of one way out are one finding; it is to
-    repair or to leave out where a trouble names none."""
+    """Errors: all troubles of the looks, as notes. Those with one way out are one finding; where a
+    trouble names none, the way out is to repair, copy again or leave out the picture."""
     groups = defaultdict(list)
     for look in looks:
         for trouble in look.troubles:
@@ -95,7 +95,7 @@ def odd_modes(looks: Sequence[Look]) -> list[Finding]:
     """Warnings: one for each mode but the usual one, if there is that, and for each that loses
     something.
 
-    looks  here and in the next two functions: at pictures that can be read
+    looks  here, in odd_sizes and in too_small: at pictures that can be read
     """
     found, most = [], usual(look.mode for look in looks)
     for mode in sorted({look.mode for look in looks}):
@@ -140,7 +140,7 @@ def by(size: tuple[int, int]) -> str:
 
 def too_small(looks: Sequence[Look], size: tuple[int, int], method: str) -> list[Finding]:
     """A warning of the looks at pictures that get more rows or columns than they have: those of
-    images.scaled_size, with size and method."""
+    sizes.scaled_size, with size and method."""
     small = [look for look in looks
              if any(new > old for new, old in zip(scaled_size(look.size, size, method), look.size))]
     return about("warning", small, f"of {len(looks)} pictures are smaller than {by(size)}",

@@ -1,4 +1,4 @@
-"""Fine-tuning: cut the body off a trained net, put a new head on it, train them at other rates.
+"""Fine-tuning: cut the body off a trained net, give it a new head, train each at its own rate.
 
 A body that has seen many pictures needs little change, a new head much. So the model is split in
 layer groups, the first ones can be frozen, and each group gets a learning rate of its own.

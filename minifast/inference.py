@@ -75,9 +75,9 @@ def read_exported(file: Path | str) -> dict:
     """What checkpoints.export wrote to a file: a dict with FIELDS, of these types.
 
     Raises ValueError, naming the file, where it cannot be read, is no exported model (one of
-    learn.save, for example), or a field is missing, of another type, or none of its choices; or is
-    not what is made of it: classes strings, size two whole numbers from 1 up, stats two tensors (3)
-    or (1), thresh 0-dim or one for each class.
+    learn.save, for example), or a field is missing, of another type, or none of its choices. Also,
+    classes must be strings, size two whole numbers from 1 up, stats two tensors (3) or (1), and
+    thresh 0-dim or one for each class.
     """
     saved = load_tensors(file)
     if saved.get("content") != EXPORTED:

@@ -164,7 +164,7 @@ def constant_class(pixels: Tensor, void_code: int | None = None) -> tuple[int, f
 
     pixels     (c) int, how many the truth has of each class; ValueError where all are 0
     void_code  the class whose pixels do not count, or None
-    Accuracy is its share of all pixels, which is its IoU, too. Other classes that occur have 0.
+    Accuracy is its share of the pixels that count, and so is its IoU; others that occur have 0.
     """
     pixels = pixels.clone()
     if void_code is not None:

@@ -50,7 +50,7 @@ def target_for(labels: Sequence, files: Sequence[Path], train: Sequence[int],
     """The kind of target that these labels make: Categories of strings, Tags of lists of strings,
     Masks of paths.
 
-    labels, files  one per item; None is the label of an item that is not used
+    labels, files  one per item (a picture and its label); a label None: the item is not used
     train          the numbers of the items for training
     classes        in the order of the model's outputs; None: those of all items, sorted
     div            see Masks
@@ -98,8 +98,8 @@ def checked_masks(labelled: Sequence[tuple[Path, Path]], classes: Sequence[str] 
 
     Raises ValueError where pictures have no mask (how many, and the first picture and mask); where
     some cannot be read, have another size than their picture, or a value that is no class
-    (Masks.refuse): the first ten, and how many in all; where classes
-    are missing (give classes=codes), or two have one name (check.unique).
+    (Masks.refuse): the first ten, and how many in all; where classes are missing (give
+    classes=codes), or two have one name (check.unique).
     """
     if classes is None or len(classes) == 0:
         raise ValueError("which class has which number? give label_from_func(..., classes=codes), "

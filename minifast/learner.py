@@ -1,4 +1,4 @@
-"""Everything that belongs to one model in one hand: data, loss, optimiser, history."""
+"""Everything that belongs to one model, in one place: data, loss, optimiser, history."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -76,7 +76,7 @@ def read_lines(file: Path) -> list[str]:
 def picture_files(folder: Path) -> tuple[Path, ...]:
     """All pictures in a folder and below, sorted; hidden files and folders (.name) are passed over.
 
-    A picture is a file whose suffix says so. Raises ValueError where there is no folder, or none.
+    A picture is a file with one of SUFFIXES. Raises ValueError where there is no folder or picture.
     """
     check.exists("folder", folder, "check the path")
     files = [file for file in folder.rglob("*")
@@ -88,6 +88,6 @@ def picture_files(folder: Path) -> tuple[Path, ...]:
 
 
 def is_picture(file: Path) -> bool:
-    """Whether a file's suffix is in SUFFIXES, in small letters or big, and no part of it hides."""
+    """Whether a file's suffix, in small letters, is in SUFFIXES, and no part begins with a dot."""
     hidden = any(part.startswith(".") for part in file.parts)
     return file.suffix.lower() in SUFFIXES and not hidden

@@ -1,7 +1,7 @@
 """A DataLoader that delivers ready batches on the device.
 
 A Fetcher, with torch's DataLoader, has items collated as small uint8 batches. The rest happens
-here, on the device, to a whole batch at once: bytes to floats, transforms, normalise.
+here, on the device, to a whole batch at once: bytes to floats, transform, normalize.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -109,7 +109,7 @@ class Loader:
         return [(i, self.seed, epoch) if moving else i for i in numbers]
 
     def dropout_key(self) -> tuple[int, ...]:
-        """What dropout follows from in the next epoch: several processes leave out other things."""
+        """The key of seeds.seeded for dropout in the next epoch; each process has its own."""
         part = processes.rank()
         return (self.seed, self.epoch, part) if part else (self.seed, self.epoch)
 

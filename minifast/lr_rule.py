@@ -1,4 +1,4 @@
-"""How lesson 3 reads the curve of an LR range test: which learning rate, and why.
+"""Which learning rate, and why: how lesson 3 reads losses at ever higher rates (LR range test).
 
 A head that knows nothing gives a curve that is flat, falls, and shoots up: take the rate at which
 it falls steepest. A trained net gives one that is flat and then rises: go back ten times from the
@@ -39,8 +39,8 @@ def suggestion(rates: list[float], losses: list[float], earlier_lr: float | slic
     div            what to divide that by; the lesson takes 5 or 10
 
     The level and the noise are those of the first n // 4 losses (`flat_start`). The curve ends
-    where it blows up: see `until_blow_up`, with as much above the level as the level is, or 6 times
-    the noise. How far below the level is its lowest local mean (`way_down`, after that quarter)?
+    where it blows up: `until_blow_up`, with most = level + the greater of level and 6 times the
+    noise. How far below the level is its lowest local mean (`way_down`, after that quarter)?
 
     falls   by more than a tenth of the level and 4 times the noise: see `falling`, for the rates of
             the steepest and the lowest point
@@ -50,7 +50,7 @@ def suggestion(rates: list[float], losses: list[float], earlier_lr: float | slic
             tenth of that and 4 times the noise
 
     `no_answer`, with a word on what to change, is given to all else, that is to a curve
-    - of fewer than 40 batches or two decades, or that ends in that quarter (start_lr, num_it, ...)
+    - of under 40 batches or two decades (factors of ten), or that ends in that quarter (start_lr)
     - that is neither flat nor clearly falls: too noisy (a bigger batch size)
     - that falls and is lowest in its last half decade, or is flat and does not rise (end_lr)
     - that is flat and rises from an elbow in that quarter: from the first rates on (start_lr)
@@ -86,7 +86,7 @@ def suggestion(rates: list[float], losses: list[float], earlier_lr: float | slic
 
 
 def flat_start(losses: ndarray) -> tuple[float, float]:
-    """The median of the losses, and their median distance from it. NaN counts as a huge loss."""
+    """(level, noise): the losses' median, and median distance from it. NaN counts as a huge one."""
     losses = numpy.nan_to_num(losses, nan=1e300, posinf=1e300)
     level = numpy.median(losses)
     return level, numpy.median(abs(losses - level))

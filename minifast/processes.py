@@ -1,8 +1,8 @@
 """One process or several: `torchrun --nproc-per-node=2 lessons/planet.py` starts two, one per GPU.
 
-All run the same script. Each trains on its part of every batch, and torch's DistributedDataParallel
-takes the mean of their gradients: so their weights stay the same. The first one speaks for all. If
-one fails, torchrun ends the others, and these may complain of a connection that was closed.
+All run the same script. Each trains on its part of every batch (the pictures of one step), and
+torch's DistributedDataParallel takes the mean of their gradients: so their weights stay the same.
+The first one speaks for all. If one fails, torchrun ends the others: these may complain of it.
 """
 
 import atexit
@@ -24,9 +24,9 @@ from minifast import check
 def join() -> None:
     """Where torchrun has started this process, meet the others; else, or a second time, do nothing.
 
-    Each takes the GPU of its own number; without GPUs they talk by gloo. From then on only the
-    first prints, warns and (files.replacing) writes. Raises ValueError where there are more
-    processes than GPUs.
+    Each takes the GPU of its own number. They talk by NCCL, or, without GPUs, by gloo. From then
+    on only the first prints, warns and (files.replacing) writes. Raises ValueError where there are
+    GPUs, but fewer than processes.
     """
     if "LOCAL_RANK" not in os.environ or distributed.is_initialized():
         return
@@ -112,7 +112,7 @@ def mean(number: Tensor) -> Tensor:
 def parallel(model: nn.Module) -> nn.Module:
     """What to call instead of the model in training: the backward pass through it leaves in all
     processes the mean of their gradients. Its weights begin as the first one's; it trains what
-    requires gradient now, so make it anew after a freeze. Alone, it is the model itself."""
+    requires_grad now, so make it anew after freezing layers. Alone, it is the model itself."""
     if count() == 1:
         return model
     gpu = [torch.cuda.current_device()] if torch.cuda.is_available() else None

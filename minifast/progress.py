@@ -1,5 +1,5 @@
-"""Show that training moves: a bar with the time left, and a table with a line per epoch; and other
-tables, when it is over.
+"""Show that training moves: a bar with the time left, and a table with a line per epoch (once over
+all training pictures); and other tables, when it is over.
 
 The bar is drawn in terminals and notebooks only: in a log file each redraw would be a line.
 """
@@ -73,7 +73,7 @@ class EpochTable:
         self.line(columns)
 
     def line(self, cells: list) -> None:
-        """Print a row of right-aligned cells: floats with six decimals as in v1, others as text."""
+        """Print right-aligned cells: floats with six decimals as in fastai v1, others as text."""
         texts = [f"{cell:.6f}" if isinstance(cell, float) else str(cell) for cell in cells]
         print("  ".join(text.rjust(width) for text, width in zip(texts, self.widths)), flush=True)
 

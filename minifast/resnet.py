@@ -1,8 +1,7 @@
-"""Residual networks, with torchvision's parameter names. Source: He et al. 2015, arXiv 1512.03385.
+"""Residual nets, named as torchvision's: its weights fit. Source: He et al. 2015, arXiv 1512.03385.
 
 A residual block learns what to add to its input: out = relu(input + F(input)). So a deep network
 starts as a nearly shallow one, and gradients find a way straight through.
-The names are torchvision's so that its ImageNet weights fit.
 """
 
 from torch import Tensor, nn
@@ -62,7 +61,8 @@ def shortcut(c_in: int, c_out: int, stride: int) -> nn.Sequential:
 
 
 class ResNet(nn.Module):
-    """Stem, four layers of blocks, average over h and w, classifier: (n, 3, h, w) -> (n, classes).
+    """Stem (conv1 to maxpool), 4 layers of blocks, average over h and w, classifier (fc):
+    (n, 3, h, w) -> (n, classes).
 
     block   Block or Bottleneck
     counts  blocks in layer1 .. layer4, of 64, 128, 256, 512 channels times block.expansion

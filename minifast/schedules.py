@@ -60,8 +60,8 @@ def one_cycle(batch: int, batches: int, start: float, peak: float, end: float,
 
 def one_cycle_of(peaks: Sequence[float], batches: int,
                  pct_start: float) -> Callable[[int], tuple[list[float], float]]:
-    """The one-cycle policy of a fit: a function of the number of a batch, from 0, that gives a rate
-    per layer group, and the momentum.
+    """The one-cycle policy of a fit: a function of the number of a batch, from 0, that gives a
+    learning rate per layer group (layers that share one: see groups), and the momentum.
 
     peaks      the highest rate of each group; it begins at peak/25 and ends at peak/250000
     batches    how many there are in all

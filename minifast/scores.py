@@ -1,7 +1,7 @@
 """A metric is a fraction, and the fractions of batches add up.
 
-A metric looks at one batch and returns a Score: so many hits out of so many. Scores of batches are
-added, and only the sum is divided. So the metric of a data set does not depend on the batch size.
+A metric compares a model's raw outputs for one batch (logits) with the right answers (targets), and
+returns a Score: so many hits out of so many. Scores add up; then the batch size does not matter.
 """
 
 from collections.abc import Callable
@@ -48,7 +48,7 @@ Metric = Callable[[Tensor, Tensor], Score | Tensor | float]
 
 
 def name_of(function: Metric) -> str:
-    """A readable name: `fbeta`, and for a partial its knobs too: `accuracy_thresh(thresh=0.2)`.
+    """A name: `fbeta`, and of a partial its knobs, preset arguments: `accuracy_thresh(thresh=0.2)`.
 
     functools.partial has no __name__, so v1 prints the bare function's and hides the knobs.
     An object of a class that can be called goes by its class.
@@ -78,7 +78,7 @@ def score(function: Metric, logits: Tensor, targets: Tensor) -> Score:
 
     A number, or a 0-dim tensor, is taken as a mean over the n = len(targets) pictures of the batch:
     so it weighs n. That is exact for means over pictures, and what v1 does for all metrics. NaN
-    (the notebook's acc_camvid of a batch that is all void) weighs nothing.
+    (the notebook's acc_camvid of a batch that is all void, unlabelled) weighs nothing.
     Raises TypeError, naming the metric, on anything else.
     """
     result = function(logits, targets)

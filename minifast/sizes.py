@@ -47,8 +47,8 @@ def cut(pixels: numpy.ndarray, size: tuple[int, int] | None,
     window  (row, column) share in 0..1: the cut begins at int((have - wanted + 1) * share), with
             a share of 1 taken as 1 - 1e-7; (0.5, 0.5) is the centre
 
-    Padding adds (wanted - have + 1) // 2 mirrored pixels on both sides, edge pixel not repeated,
-    again and again where the picture is smaller than its padding. Source: fastai v1, crop_pad.
+    Before the cut, (wanted - have + 1) // 2 mirrored pixels are added on both sides, edge pixel not
+    repeated, again and again where that is more than there are. Source: fastai v1, crop_pad.
     """
     if size is None or pixels.shape[-2:] == tuple(size):
         return pixels

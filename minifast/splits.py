@@ -54,7 +54,7 @@ def by_names(files: Sequence[Path], list_file: Path) -> Split:
 
 
 def by_folder(files: Sequence[Path], path: Path, train: str, valid: str) -> Split:
-    """By the first folder below `path`; a warning names other folders, whose files are left out.
+    """The Split by the first folder below `path`; a warning names others, whose files are left out.
 
     Raises ValueError, naming the folders that there are, where train or valid is none of them.
     """

@@ -26,7 +26,7 @@ def write_submission(file: Path | str, names: Sequence[str], predictions: Predic
     predictions  of tags, for these pictures and no others, in any order (Predictor.predict_files)
     thresh       strictly above it a tag is said: a number, or a tensor, one per tag
     overwrite    write even where the file is there
-    returns      the file; it was read back, and says what was to be said, before it got its name
+    returns      the file, which got its name only after it was read back and compared
 
     A warning names pictures that get no tag: their rows are empty, and score nothing.
     Raises ValueError where the file is there; where predictions are not of tags; where a name is

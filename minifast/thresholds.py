@@ -15,7 +15,7 @@ from minifast.progress import table
 from minifast.seeds import generator_for
 
 CANDIDATES = [percent / 100 for percent in range(1, 100)]       # thresholds to try, 0.01 to 0.99
-TIE = 1e-8                      # F2s that differ by less are equal: so are rounding, fbeta's eps
+TIE = 1e-8                      # F2s that differ by less are equal: it is rounding or fbeta's eps
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def halves(n: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def best_threshold(probabilities: Tensor, targets: Tensor) -> float:
-    """The one of CANDIDATES with the best metrics.fbeta, by which Kaggle ranks; middle_of_best.
+    """The one of CANDIDATES with the best metrics.fbeta (F2); of several, middle_of_best chooses.
     probabilities and targets, (n, c), are as for `tuned`, which checks them."""
     values = [float(fbeta(probabilities, targets, thresh, sigmoid=False)) for thresh in CANDIDATES]
     return CANDIDATES[middle_of_best(torch.tensor(values, dtype=torch.float64))]

@@ -84,8 +84,8 @@ def scores(model: nn.Module, loader: Loader, loss_func: Loss, metrics: Sequence[
            autocast: torch.autocast) -> dict[str, Score]:
     """valid_loss and all metrics by name, exact over the loader's whole data set at any batch size.
 
-    What loss_func says of a batch has a weight_of; NaN stays so. The model is `evaluating`, under
-    autocast. Of several processes each sees a part; the scores are those of the whole.
+    The loss of a batch, by loss_func, counts by its weight_of; NaN stays NaN. The model is
+    `evaluating`, under autocast. Of several processes each sees a part; scores are of the whole.
     """
     totals = {"valid_loss": Score(0, 0), **{name_of(function): Score(0, 0) for function in metrics}}
     with loader.explained(), evaluating(model):
@@ -113,7 +113,7 @@ def train_epoch(model: nn.Module, loader: Loader, loss_func: Loss, optimizer: Op
     model, loss_func, optimizer, autocast  see train_batch
 
     A loss that is not finite raises ValueError with the batch, its rates and files; model and
-    optimiser are then as they were before. It may come up some batches late, since losses are read
+    optimiser are then as before the epoch. It may come up some batches late, since losses are read
     from the device only now and then. Ctrl-C stops the epoch; what was learned by then stays.
     """
     backup = deepcopy((model.state_dict(), optimizer.state_dict()))

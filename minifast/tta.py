@@ -58,8 +58,8 @@ def turned(x: Tensor, number: int) -> Tensor:
 
 
 def turned_back(x: Tensor, number: int) -> Tensor:
-    """What `turned` made x of, its view `number`: the steps, each its own inverse, from last to
-    first."""
+    """x, which is view `number` of something, turned back to that: the steps of `turned`, each its
+    own inverse, from last to first."""
     for bit, turn in reversed(TURNS):
         x = turn(x) if number & bit else x
     return x

@@ -1,8 +1,8 @@
 """U-Nets: a class for every pixel. Source: Ronneberger et al. 2015, arXiv 1505.04597.
 
 On the way down a picture gets smaller and has more channels: the net learns what is there, and less
-and less where. On the way up, bridges tell it where: each level gets, beside what comes from below,
-what the way down had at that size (also called skip connections).
+and less where. On the way up, bridges (or skip connections) tell it where: each level gets,
+beside what comes from below, what the way down had at that size.
 
     picture > first ----------- bridge -----------> up > classes
                 down ---------- bridge ---------> up
@@ -82,7 +82,7 @@ class DynamicUNet(nn.Module):
     """fastai v1's: the way down is any trained body; (n, 3, h, w) -> (n, classes, h, w).
 
     body     layers one after the other, as groups.body_of cuts them off a net
-    bottle   whether the cross is narrower inside: c // 2 of its c channels
+    bottle   whether the cross (see below) is narrower inside: c // 2 of its c channels
 
     bridged  the numbers of the children of the body after which a bridge begins, in order: the next
              child makes the picture smaller

@@ -55,10 +55,10 @@ class Watched:
                              f"{type(error).__name__}: {error}") from error
 
     def obituary(self, error: RuntimeError) -> str:
-        """What to say of torch's error: the items that the workers which it names were at, as in
-        name_of_item (`nothing yet` where there are none), the cause, and a way out.
+        """What to say of torch's error: which items the workers it names were at (name_of_item, or
+        `nothing yet`), the cause, and a way out.
 
-        It says "DataLoader worker (pid 123) is killed by signal: Killed"; or, where the parent was
+        It is "DataLoader worker (pid 123) is killed by signal: Killed"; or, where the parent was
         waiting, "DataLoader worker (pid(s) 123, 124) exited unexpectedly". If its __cause__ says
         "DataLoader worker" too, that is the cause, else the error itself. Numbers in the bracket
         are processes; without any, those of the board that no longer live are meant. Several items
