@@ -28,17 +28,27 @@ def read_settings(settings: type, about: str,
     A field of type bool becomes --name / --no-name, a tuple takes as many values as its default
     has (one or more, where that is empty), a Literal one of its choices, tuple | Literal (its
     default is a tuple) either of these, int, float and str one value. Exits with a usage message on
-    an unknown flag, a value of the wrong type or a wrong number of values.
+    an unknown flag, a value of the wrong type or a wrong number of values. --help shows each
+    default as it is with the flags beside it.
     """
-    parser = ArgumentParser(description=about.partition("\n")[0])
     types, helps = get_type_hints(settings), comments(settings)
-    for field in fields(settings):
-        how = how_to_read(types[field.name], field.default)
-        name = field.name if field.name in bare else "--" + field.name.replace("_", "-")
-        parser.add_argument(name, default=field.default, help=helps.get(field.name, ""),
-                            **(how | {"nargs": "?"} if field.name in bare else how))
+
+    def parser_with(defaults: dict) -> ArgumentParser:
+        parser = ArgumentParser(description=about.partition("\n")[0])
+        for field in fields(settings):
+            default = defaults[field.name]
+            how = how_to_read(types[field.name], field.default)
+            name = "--" + field.name.replace("_", "-")
+            if field.name in bare:
+                name, how = field.name, how | {"nargs": "?", "metavar": field.name}
+            parser.add_argument(name, default=default,
+                                help=helps.get(field.name, "") + in_brackets(default), **how)
+        return parser
+
     given = [] if in_notebook() else sys.argv[1:]
-    parser.set_defaults(**presets(parser.parse_args(given)))
+    usual = {field.name: field.default for field in fields(settings)}
+    no_help = [word for word in given if word not in ("-h", "--help")]
+    parser = parser_with(usual | presets(parser_with(usual).parse_args(no_help)))
     values = vars(parser.parse_args(given))
     for name, value in values.items():
         if isinstance(value, list) and get_origin(types[name]) is Union:
@@ -66,6 +76,14 @@ def how_to_read(kind: type, default: object) -> dict:
         name = " or ".join([numbers[0].__name__, *words])
         return {"nargs": "+", "type": one_of(words, numbers[0], name), "metavar": name}
     return {"type": kind, "metavar": kind.__name__}
+
+
+def in_brackets(default: object) -> str:
+    """A default as --help shows it behind the flag's comment: ` [128 256]`; of an empty one, and
+    of False, nothing."""
+    if default in ("", (), False):
+        return ""
+    return f" [{' '.join(map(str, default)) if isinstance(default, tuple) else default}]"
 
 
 def one_of(words: tuple[str, ...], number: type, name: str) -> Callable[[str], object]:

@@ -107,8 +107,15 @@ def test_help_is_the_comment_behind_each_field(monkeypatch, capsys):
         settings_of(monkeypatch, "--help")
     shown = capsys.readouterr().out
     assert "A lesson." in shown and "More of it" not in shown
-    for text in ("where the pictures are", "100% of the rate", "--lr-low", "{big,small}"):
+    for text in ("where the pictures are\n", "100% of the rate [0.01]", "--lr-low", "{big,small}"):
         assert text in shown
+
+
+def test_help_shows_the_defaults_that_the_other_flags_leave(monkeypatch, capsys):
+    for flags, sizes in (([], "[64 128]"), (["--data", "x"], "[128 256]")):
+        with pytest.raises(SystemExit):
+            settings_of(monkeypatch, *flags, "--help")
+        assert f"small and big {sizes}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("program", ["ipykernel_launcher.py", "colab_kernel_launcher.py"])
@@ -557,12 +564,18 @@ def test_the_transforms_lesson_shows_what_it_says(tmp_path):
 
 @pytest.fixture(scope="module")
 def meanwhile(tmp_path_factory) -> Iterator[dict[str, Future]]:
-    """What two lessons print, which run on another core while the tests after this one do."""
+    """What some lessons print, which run on another core while the tests after this one do."""
     out = tmp_path_factory.mktemp("meanwhile")
     with ThreadPoolExecutor(1) as pool:
         yield {"out": out,
                "rates": pool.submit(run, "learning_rate.py", out / "rates", "--tiles", "200"),
-               "camvid": pool.submit(run_on_a_pretrained_body, out)}
+               "camvid": pool.submit(run_on_a_pretrained_body, out),
+               "block": pool.submit(run, "data_block.py", out / "block"),
+               "metrics": pool.submit(run, "metrics.py", out / "metrics"),
+               "tuning": pool.submit(run, "fine_tuning.py", out / "tuning", "--tiles", "40",
+                                     "--size", "32"),
+               "unet": pool.submit(run, "unet.py", out / "unet", "--streets", "10", "--rows", "36",
+                                   "--epochs", "2")}
 
 
 @pytest.fixture(scope="module")
@@ -721,6 +734,57 @@ def test_the_learning_rate_lesson_shows_what_it_says(meanwhile):
     assert "the loss is flat, and rises from" in printed
     page = (meanwhile["out"] / "rates" / "index.html").read_text()
     assert len(pictures_on(page)) == 5
+
+
+def test_the_data_block_lesson_shows_what_it_says(meanwhile):
+    printed = meanwhile["block"].result()
+    assert "as torch's: True" in printed and printed.count("as by hand: True") == 2
+    assert "48 to train on, 12 to validate; before: None" in printed
+    assert "databunch comes too early: first call label_from_csv" in printed
+    assert "6 batches of a Dataset of 48\n2 batches of a Dataset of 12" in printed
+
+
+def test_the_metrics_lesson_shows_what_it_says(meanwhile):
+    printed = meanwhile["metrics"].result()
+    # of twelve cells nine are right at 0.2, and eight at 0.5: counted by hand
+    assert "by hand 0.75 ours Score(hits=tensor(9), out_of=12)" in printed
+    assert "0.6666666666666666 0.75 Score(hits=tensor(9), out_of=12)" in printed
+    assert "accuracy_thresh(thresh=0.2)\nfbeta(thresh=0.5)" in printed
+    # F2 of a precision of 2/3 and a recall of 1: 5 * 2/3 / (4 * 2/3 + 1) = 10/11
+    assert "F2, for which recall counts twice as much as precision, 0.909091" in printed
+    assert "ours 0.90909" in printed and "the mean over tiles: 0.60606" in printed
+    shares = dict(re.findall(r"(.*): accuracy (0\.\d+|1\.000), F2", printed))
+    assert float(shares["nothing"]) > 0.8 and shares["the truth"] == "1.000"
+    assert "nothing: accuracy" in printed and "F2 0.000" in printed
+    accuracy, f2 = map(float, re.findall(r"best at (\S+)", printed))
+    assert f2 < 0.4 < accuracy
+
+
+def test_the_fine_tuning_lesson_shows_what_it_says(meanwhile):
+    printed = meanwhile["tuning"].result()
+    assert "0       683,072         1,920\n    1    10,493,440         7,680" in printed
+    assert "[0.001, 0.001, 0.01] [0.001, 0.00316" in printed
+    before, after = map(float, re.search(r"off by (\S+) before, by (\S+) after", printed).groups())
+    assert after < before
+    assert "32 -> (1, 512, 1, 1)\n64 -> (1, 512, 2, 2)" in printed
+    # epochs: 7 of the body, 4 of the head, 3 of all, and 2 + 2 of bigger tiles
+    assert len(re.findall(r"^ +\d  .* 00:\d\d$", printed, re.MULTILINE)) == 18
+
+
+def test_the_unet_lesson_shows_what_it_says(meanwhile):
+    printed = meanwhile["unet"].result()
+    assert "as by hand: True" in printed
+    by_hand, ours = re.search(r"by hand (\S+) ours (\S+)", printed).groups()
+    assert by_hand == ours
+    page = (meanwhile["out"] / "unet" / "index.html").read_text()
+    u, with_bridges, without = pictures_on(page)
+    assert with_bridges != without
+    # The U: nine boxes, four bridges, and below the one in the middle nothing.
+    picture = numpy.array(Image.open(BytesIO(u)))
+    red, blue = ((picture == colour).all(axis=2) for colour in ((255, 0, 0), (0x1f, 0x77, 0xb4)))
+    edges = numpy.diff(numpy.concatenate([[0], blue.any(axis=0), [0]]).astype(int))
+    assert (edges == 1).sum() == 9
+    assert (numpy.diff(numpy.concatenate([[0], red.any(axis=1)]).astype(int)) == 1).sum() == 4
 
 
 def test_the_camvid_lesson_on_a_pretrained_body_has_the_notebooks_four_stages(meanwhile):
