@@ -1,0 +1,92 @@
+"""Makes the figures of lessons/figures/ anew: runs all lessons, and keeps some of their pictures.
+
+It takes nine minutes on two cores. With --quick the walkthroughs are run in their quickest form,
+to see that all lessons run; then the pictures go elsewhere. Any lesson that fails ends it.
+"""
+
+from csv import DictReader
+from dataclasses import dataclass
+from pathlib import Path
+import subprocess
+import sys
+from tempfile import TemporaryDirectory
+
+from PIL import Image
+
+from minifast.draw import grid, overlay, with_legend
+from minifast.files import replacing
+from minifast.images import open_image, open_mask, to_pil
+from minifast.inference import load_learner
+from minifast.splits import by_rand_pct
+from settings import read_settings
+
+LESSONS = Path(__file__).resolve().parent
+# In the order of the lecture; of each lesson the pictures to keep.
+COURSE = {"data_block": ["batch"], "metrics": ["thresholds"], "transforms": ["matrices"],
+          "learning_rate": ["frozen", "unfrozen"], "fine_tuning": ["stages"], "planet": ["metrics"],
+          "unet": ["u", "with-bridges", "without"], "camvid": ["confusion"],
+          "where_time_goes": ["bars"]}
+WALKTHROUGHS = "planet", "camvid"
+
+
+@dataclass
+class Settings:
+    out: str = str(LESSONS / "figures")     # where the pictures go
+    quick: bool = False                     # only to see that the lessons run
+
+
+def presets(given: Settings) -> dict:
+    return {"out": "runs/figures"} if given.quick else {}
+
+
+def cover(planet: Path, camvid: Path) -> Image.Image:
+    """A tile with its tags, and a street with its mask, each with what a net says of it.
+
+    planet, camvid  where the walkthroughs put their pictures and models
+    """
+    tiles, streets = next(planet.glob("tiles-*")), next(camvid.glob("streets-*"))
+    with open(tiles / "train_v2.csv", newline="") as table:
+        rows = [tuple(row.values()) for row in DictReader(table)]
+    _, valid = by_rand_pct(len(rows), 0.2, seed=42)             # as in the lesson: tiles unseen
+    name, tags = max((rows[i] for i in valid), key=lambda row: len(row[1].split()))
+    tile = tiles / "train-jpg" / f"{name}.jpg"
+    said, *_ = load_learner(planet / "model.pth").predict(tile)
+    file = streets / "images" / (streets / "valid.txt").read_text().split()[0]
+    truth = open_mask(streets / "labels" / f"{file.stem}_P.png")
+    model = load_learner(camvid / "model.pth")
+    _, mask, _ = model.predict(file)
+    street = to_pil(open_image(file))
+    pictures = [to_pil(open_image(tile, (160, 160))), street, overlay(street, truth),
+                overlay(street, mask)]
+    captions = [f"tags: {tags}; predicted: {said.replace(';', ' ')}", "street", "its mask",
+                "predicted"]
+    names = dict(enumerate(model.target.classes))
+    return with_legend(grid(pictures, captions, 4),
+                       {number: names[number] for number in truth.unique().tolist()})
+
+
+def keep(picture: Image.Image, file: Path) -> None:
+    """Write a picture as a small PNG, whole or not at all, and say how large it is."""
+    with replacing(file) as temporary:
+        picture.save(temporary, "PNG", optimize=True)
+    print(f"{file}  {file.stat().st_size:,} bytes")
+
+
+def main() -> None:
+    """Run the lessons, one after the other, and keep their pictures."""
+    s = read_settings(Settings, __doc__, presets)
+    with TemporaryDirectory() as folder:
+        for lesson, names in COURSE.items():
+            out = Path(folder, lesson)
+            flags = ["--quick"] * (s.quick and lesson in WALKTHROUGHS)
+            print(f"\n{lesson}.py", *flags, flush=True)
+            subprocess.run([sys.executable, LESSONS / f"{lesson}.py", "--out", out, *flags],
+                           check=True)
+            for name in names:
+                with Image.open(out / f"{name}.png") as picture:
+                    keep(picture, Path(s.out, f"{lesson}-{name}.png"))
+        keep(cover(*(Path(folder, lesson) for lesson in WALKTHROUGHS)), Path(s.out, "cover.png"))
+
+
+if __name__ == "__main__":
+    main()
