@@ -6,6 +6,7 @@ tests get is decided by sys.path, before the first of them is imported.
 
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.util import cache_from_source, find_spec
 import os
 from pathlib import Path
@@ -16,6 +17,8 @@ from traceback import walk_tb
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "lessons"))     # scripts, and no package
+# One thread for torch: small pictures are as quick so, and the other core is for `begun`, below.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from bodies import YOUR_TURN, first_line, functions, read               # noqa: E402
 from calls import Place, calls_of                                       # noqa: E402
@@ -39,6 +42,25 @@ def pytest_report_header(config: pytest.Config) -> str:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--mine"):
         config.pluginmanager.register(Mine(config))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def begun(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+          ) -> Iterator[dict[str, Future]]:
+    """What runs on another core from the first test on: of each file with a test that asks for the
+    fixture `meanwhile`, which is this one, the function `begin` says what."""
+    modules = {item.module for item in request.session.items
+               if "meanwhile" in getattr(item, "fixturenames", ())}
+    pool = ThreadPoolExecutor(1)
+    yield {name: pool.submit(task, tmp_path_factory.mktemp(name))
+           for module in modules for name, task in module.begin().items()}
+    pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture
+def meanwhile(begun: dict[str, Future]) -> dict[str, Future]:
+    """By name, what runs on another core."""
+    return begun
 
 
 class Mine:

@@ -31,20 +31,20 @@ RUN_BY = {
     "python lessons/sample_data.py planet tiles --n 100": "python lessons/sample_data.py planet",
     "python lessons/planet.py --data DIR": "python lessons/planet.py --data",
     "python lessons/camvid.py --data camvid":
-        "test_20_lessons::"
+        "test_23_lessons::"
         "test_the_camvid_lesson_on_a_pretrained_body_has_the_notebooks_four_stages",
     "torchrun --nproc-per-node=2 lessons/planet.py": "torchrun --nproc-per-node=2",
     "python lessons/predict.py runs/planet/model.pth FILE_OR_FOLDER":
-        "test_20_lessons::test_the_planet_lesson_ends_in_a_model_and_a_submission",
+        "test_23_lessons::test_the_planet_lesson_ends_in_a_model_and_a_submission",
     "python lessons/rebuild.py schedules":
-        "test_21_rebuild::test_the_copy_is_whole_and_only_the_targets_are_empty_in_it",
+        "test_20_rebuild::test_the_copy_is_whole_and_only_the_targets_are_empty_in_it",
     "python lessons/rebuild.py --help":
-        "test_23_readme::test_help_of_a_lesson_says_what_it_is_and_does_nothing",
+        "test_22_readme::test_help_of_a_lesson_says_what_it_is_and_does_nothing",
     "python -m pytest --mine":
-        "test_21_rebuild::test_the_first_thing_to_write_is_named_and_nothing_after_it_runs",
+        "test_20_rebuild::test_the_first_thing_to_write_is_named_and_nothing_after_it_runs",
     "python lessons/rebuild.py --audit": "python lessons/rebuild.py --audit",
     "--audit --mutate MODULE":
-        "test_21_rebuild::test_small_mistakes_that_no_test_notices_are_listed_with_line_and_change"}
+        "test_20_rebuild::test_small_mistakes_that_no_test_notices_are_listed_with_line_and_change"}
 
 
 def section(title: str) -> str:

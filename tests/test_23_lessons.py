@@ -2,10 +2,10 @@
 
 from base64 import b64decode
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 import csv
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO, StringIO
 import json
 import os
@@ -40,9 +40,7 @@ from street import CODES, draw_street
 from timing import Figure, Training, bars, difference, race, ratio
 
 LESSONS = Path(__file__).parents[1] / "lessons"
-# One thread, since two lessons run at a time, and small pictures are as quick so.
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1",
-               "PYTHONPATH": os.pathsep.join(map(str, (LESSONS.parent, LESSONS)))}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (LESSONS.parent, LESSONS)))}
 
 
 @dataclass
@@ -242,7 +240,7 @@ def test_a_street_depends_on_its_number_and_the_seed_alone(tmp_path):
         camvid(tmp_path / "none", n=4)
 
 
-def test_the_command_draws_a_set_and_says_what_is_there(tmp_path, meanwhile):
+def test_the_command_draws_a_set_and_says_what_is_there(tmp_path):
     done = subprocess.run([sys.executable, str(LESSONS / "sample_data.py"), "camvid",
                            str(tmp_path / "set"), "--n", "5", "--size", "36"],
                           capture_output=True, text=True, check=True,
@@ -268,6 +266,64 @@ def run(lesson: Path | str, out: Path, *flags: str, ends: int = 0) -> str:
                           capture_output=True, text=True, cwd=out.parent, env=ENVIRONMENT)
     assert done.returncode == ends, done.stderr
     return done.stdout
+
+
+# Lessons that take long run on another core, from the first test of the suite on: see conftest.
+
+CAMVID = ("--quick", "--streets", "10", "--epochs", "1", "2", "1", "2", "--lr-its", "2")
+Ran = tuple[Path, str]                          # where a lesson's pictures are, and what it printed
+
+
+def begin() -> dict[str, Callable[[Path], Ran]]:
+    """What runs meanwhile, by name."""
+    short = {"data_block": [], "metrics": [],
+             "fine_tuning": ["--tiles", "40", "--size", "32"],
+             "unet": ["--streets", "10", "--rows", "36", "--epochs", "2"],
+             "where_time_goes": ["--pictures", "3", "--bs", "3", "--size", "32", "--net-size", "32",
+                                 "--epochs", "1", "--rounds", "1", "--json"],
+             "learning_rate": ["--tiles", "200"]}
+    return {"planet": run_planet, "camvid": lambda out: ran("camvid", out, CAMVID),
+            "pretrained": run_on_a_pretrained_body,
+            **{name: partial(ran, name, flags=flags) for name, flags in short.items()}}
+
+
+def ran(lesson: str, out: Path, flags: Sequence[str] = ()) -> Ran:
+    return out / "run", run(f"{lesson}.py", out / "run", *flags)
+
+
+def run_planet(out: Path) -> Ran:
+    """The Planet lesson in its quickest form, with tiles to submit."""
+    folders = out / "test-jpg", out / "test-jpg-additional"
+    for i in (2, 0, 1, 3):
+        folder = folders[i % 2]
+        folder.mkdir(exist_ok=True)
+        Image.new("RGB", (32, 32), (20 * i, 90, 60)).save(folder / f"test_{i}.jpg")
+    return out, run("planet.py", out, "--quick", "--tiles", "60", "--lr", "auto", "--lr-its", "4",
+                    "--test-folder", *map(str, folders))
+
+
+def run_on_a_pretrained_body(out: Path) -> Ran:
+    """The CamVid lesson on a set in the layout of the real one, and with weights."""
+    streets = camvid(out / "real", n=10, size=48)
+    for file in (streets / "images").iterdir():         # as in the set of 12 classes: JPEG and PNG
+        Image.open(file).save(file.with_suffix(".jpg"))
+        file.unlink()
+    names = streets / "valid.txt"
+    names.write_text(names.read_text().replace(".png", ".jpg"))
+    torch.save(resnet18().state_dict(), out / "body.pth")
+    return ran("camvid", out, ["--data", str(streets), "--arch", "resnet18", "--weights",
+                               str(out / "body.pth"), "--epochs", "1", "1", "1", "1", "--lr-its",
+                               "2", "--bottle"])
+
+
+@pytest.fixture
+def planet_run(meanwhile) -> Ran:
+    return meanwhile["planet"].result()
+
+
+@pytest.fixture
+def camvid_run(meanwhile) -> Ran:
+    return meanwhile["camvid"].result()
 
 
 def pictures_on(page: str) -> list[bytes]:
@@ -562,35 +618,6 @@ def test_the_transforms_lesson_shows_what_it_says(tmp_path):
             assert picture.width >= 350
 
 
-@pytest.fixture(scope="module")
-def meanwhile(tmp_path_factory) -> Iterator[dict[str, Future]]:
-    """What some lessons print, which run on another core while the tests after this one do."""
-    out = tmp_path_factory.mktemp("meanwhile")
-    with ThreadPoolExecutor(1) as pool:
-        yield {"out": out,
-               "rates": pool.submit(run, "learning_rate.py", out / "rates", "--tiles", "200"),
-               "camvid": pool.submit(run_on_a_pretrained_body, out),
-               "block": pool.submit(run, "data_block.py", out / "block"),
-               "metrics": pool.submit(run, "metrics.py", out / "metrics"),
-               "tuning": pool.submit(run, "fine_tuning.py", out / "tuning", "--tiles", "40",
-                                     "--size", "32"),
-               "unet": pool.submit(run, "unet.py", out / "unet", "--streets", "10", "--rows", "36",
-                                   "--epochs", "2")}
-
-
-@pytest.fixture(scope="module")
-def planet_run(tmp_path_factory, meanwhile) -> tuple[Path, str]:
-    """The folder of a quick run of the Planet lesson, and what it printed."""
-    out = tmp_path_factory.mktemp("planet")
-    folders = out / "test-jpg", out / "test-jpg-additional"
-    for i in (2, 0, 1, 3):
-        folder = folders[i % 2]
-        folder.mkdir(exist_ok=True)
-        Image.new("RGB", (32, 32), (20 * i, 90, 60)).save(folder / f"test_{i}.jpg")
-    return out, run("planet.py", out, "--quick", "--tiles", "60", "--lr", "auto", "--lr-its", "4",
-                    "--test-folder", *map(str, folders))
-
-
 def results_of(out: Path) -> dict:
     return json.loads((out / "results.json").read_text())
 
@@ -630,16 +657,6 @@ def test_the_planet_lesson_ends_in_a_model_and_a_submission(planet_run):
         assert f"{row['image_name']}.jpg  {row['tags'].replace(' ', ';') or '(no tag)'}  " in drawn
     with Image.open(out / "predict" / "predictions.png") as picture:
         assert picture.width > 2 * 160
-
-
-CAMVID = ("--quick", "--streets", "10", "--epochs", "1", "2", "1", "2", "--lr-its", "2")
-
-
-@pytest.fixture(scope="module")
-def camvid_run(tmp_path_factory) -> tuple[Path, str]:
-    """The folder of a quick run of the CamVid lesson, and what it printed."""
-    out = tmp_path_factory.mktemp("camvid") / "run"
-    return out, run("camvid.py", out, *CAMVID)
 
 
 def test_a_walkthrough_that_was_killed_goes_on_and_ends_as_one_that_was_not(camvid_run):
@@ -695,24 +712,8 @@ def test_the_camvid_lesson_runs_from_scratch_and_its_table_is_in_results_json(ca
         assert picture.width > 2 * 64
 
 
-def run_on_a_pretrained_body(out: Path) -> str:
-    """What the CamVid lesson prints, of a set in the layout of the real one, and with weights."""
-    streets = camvid(out / "real", n=10, size=48)
-    for file in (streets / "images").iterdir():         # as in the set of 12 classes: JPEG and PNG
-        Image.open(file).save(file.with_suffix(".jpg"))
-        file.unlink()
-    names = streets / "valid.txt"
-    names.write_text(names.read_text().replace(".png", ".jpg"))
-    torch.save(resnet18().state_dict(), out / "body.pth")
-    return run("camvid.py", out / "camvid", "--data", str(streets), "--arch", "resnet18",
-               "--weights", str(out / "body.pth"), "--epochs", "1", "1", "1", "1", "--lr-its", "2",
-               "--bottle")
-
-
-def test_where_time_goes_prints_its_figures_as_json(tmp_path):
-    out = tmp_path / "time"
-    printed = run("where_time_goes.py", out, "--pictures", "3", "--bs", "3", "--size", "32",
-                  "--net-size", "32", "--epochs", "1", "--rounds", "1", "--json")
+def test_where_time_goes_prints_its_figures_as_json(meanwhile):
+    out, printed = meanwhile["where_time_goes"].result()
     content = json.loads(printed)                               # and nothing else
     assert content == results_of(out)
     figures, ratios = content["figures"], content["ratios"]
@@ -727,17 +728,8 @@ def test_where_time_goes_prints_its_figures_as_json(tmp_path):
         assert picture.height > 10 * len(figures)
 
 
-def test_the_learning_rate_lesson_shows_what_it_says(meanwhile):
-    printed = meanwhile["rates"].result()
-    assert "as by hand: True" in printed
-    assert "the loss falls, steepest at" in printed
-    assert "the loss is flat, and rises from" in printed
-    page = (meanwhile["out"] / "rates" / "index.html").read_text()
-    assert len(pictures_on(page)) == 5
-
-
 def test_the_data_block_lesson_shows_what_it_says(meanwhile):
-    printed = meanwhile["block"].result()
+    _, printed = meanwhile["data_block"].result()
     assert "as torch's: True" in printed and printed.count("as by hand: True") == 2
     assert "48 to train on, 12 to validate; before: None" in printed
     assert "databunch comes too early: first call label_from_csv" in printed
@@ -745,7 +737,7 @@ def test_the_data_block_lesson_shows_what_it_says(meanwhile):
 
 
 def test_the_metrics_lesson_shows_what_it_says(meanwhile):
-    printed = meanwhile["metrics"].result()
+    _, printed = meanwhile["metrics"].result()
     # of twelve cells nine are right at 0.2, and eight at 0.5: counted by hand
     assert "by hand 0.75 ours Score(hits=tensor(9), out_of=12)" in printed
     assert "0.6666666666666666 0.75 Score(hits=tensor(9), out_of=12)" in printed
@@ -761,7 +753,7 @@ def test_the_metrics_lesson_shows_what_it_says(meanwhile):
 
 
 def test_the_fine_tuning_lesson_shows_what_it_says(meanwhile):
-    printed = meanwhile["tuning"].result()
+    _, printed = meanwhile["fine_tuning"].result()
     assert "0       683,072         1,920\n    1    10,493,440         7,680" in printed
     assert "[0.001, 0.001, 0.01] [0.001, 0.00316" in printed
     before, after = map(float, re.search(r"off by (\S+) before, by (\S+) after", printed).groups())
@@ -772,12 +764,11 @@ def test_the_fine_tuning_lesson_shows_what_it_says(meanwhile):
 
 
 def test_the_unet_lesson_shows_what_it_says(meanwhile):
-    printed = meanwhile["unet"].result()
+    out, printed = meanwhile["unet"].result()
     assert "as by hand: True" in printed
     by_hand, ours = re.search(r"by hand (\S+) ours (\S+)", printed).groups()
     assert by_hand == ours
-    page = (meanwhile["out"] / "unet" / "index.html").read_text()
-    u, with_bridges, without = pictures_on(page)
+    u, with_bridges, without = pictures_on((out / "index.html").read_text())
     assert with_bridges != without
     # The U: nine boxes, four bridges, and below the one in the middle nothing.
     picture = numpy.array(Image.open(BytesIO(u)))
@@ -788,7 +779,8 @@ def test_the_unet_lesson_shows_what_it_says(meanwhile):
 
 
 def test_the_camvid_lesson_on_a_pretrained_body_has_the_notebooks_four_stages(meanwhile):
-    printed, results = meanwhile["camvid"].result(), results_of(meanwhile["out"] / "camvid")
+    out, printed = meanwhile["pretrained"].result()
+    results = results_of(out)
     assert [(stage["name"], stage["size"], stage["frozen"]) for stage in results["stages"]] == [
         ("half, frozen", [24, 32], True), ("half, unfrozen", [24, 32], False),
         ("full, frozen", [48, 64], True), ("full, unfrozen", [48, 64], False)]
@@ -856,3 +848,11 @@ def test_a_bare_loop_trains_as_the_learner_does():
         return training.bare(training.learn.data.train_dl)
 
     assert torch.allclose(weights(bare), weights(Training.epoch), atol=1e-7)
+
+
+def test_the_learning_rate_lesson_shows_what_it_says(meanwhile):
+    out, printed = meanwhile["learning_rate"].result()
+    assert "as by hand: True" in printed
+    assert "the loss falls, steepest at" in printed
+    assert "the loss is flat, and rises from" in printed
+    assert len(pictures_on((out / "index.html").read_text())) == 5
