@@ -18,9 +18,9 @@ from minifast import check
 from minifast.databunch import DataBunch
 from minifast.dataset import Dataset
 from minifast.findings import (CLEAR, PARTS, Finding, Look, bad_items, by, odd_modes, odd_sizes,
-                               rare_classes, too_small, without_tags)
+                               rare_classes, without_tags)
 from minifast.images import upright_size
-from minifast.leaks import contradictions, copies, neighbours
+from minifast.leaks import copies, neighbours
 from minifast.loader import Loader
 from minifast.progress import bar
 from minifast.targets import Categories, Masks, Target
@@ -52,11 +52,6 @@ class Report:
         """The findings that would stop training."""
         return [finding for finding in self.findings if finding.level == "error"]
 
-    @property
-    def warnings(self) -> list[Finding]:
-        """The other findings."""
-        return [finding for finding in self.findings if finding.level == "warning"]
-
     def refuse_errors(self) -> None:
         """Raise ValueError with the texts of all errors, if there are any."""
         if self.errors:
@@ -85,10 +80,10 @@ def check_data(data: DataBunch) -> Report:
     data  whose sets are all minifast.dataset.Dataset; TypeError, naming the set, where one is not
 
     Bad files and labels are never an exception, but findings: bad_items of all looks; of those at
-    good pictures odd_modes, copies, odd_sizes of each part whose pictures are stacked as they are
-    (no size, bs above 1), or, if that finds nothing, of all, and too_small of each part with a
-    size; of those at good labels without_tags and rare_classes, and, if the pictures are good too,
-    contradictions; of Masks the neighbours. Nothing in data changes: no loader is asked.
+    good pictures odd_modes, copies, and odd_sizes of each part whose pictures are stacked as they
+    are (no size, bs above 1), or, if that finds nothing, of all; of those at good labels
+    without_tags and rare_classes; of Masks the neighbours. Nothing in data changes: no loader is
+    asked.
     """
     start, sets = perf_counter(), loaders(data)
     items = [(part, loader.dataset, i) for part, loader in sets.items()
@@ -97,9 +92,8 @@ def check_data(data: DataBunch) -> Report:
         looks = list(bar(pool.map(look_at, *zip(*items)), len(items), "data"))
     pictures, labels = ([look for look in looks if getattr(look, field) is not None]
                         for field in ("size", "names"))
-    both = [look for look in labels if look.size is not None]
     found = [*bad_items(looks), *odd_modes(pictures), *size_findings(pictures, sets),
-             *copies(pictures), *contradictions(both), *without_tags(labels)]
+             *copies(pictures), *without_tags(labels)]
     if isinstance(data.target, Target):
         found += rare_classes(labels, data.classes)
     if isinstance(data.target, Masks):
@@ -124,16 +118,11 @@ def loaders(data: DataBunch) -> dict[str, Loader]:
 
 
 def size_findings(looks: list[Look], sets: dict[str, Loader]) -> list[Finding]:
-    """odd_sizes and too_small of looks at good pictures, as check_data says; sets are its loaders,
-    by part."""
-    errors, found = [], []
-    for part, loader in sets.items():
-        among = [look for look in looks if look.part == part]
-        if loader.dataset.size is not None:
-            found += too_small(among, loader.dataset.size, loader.dataset.method)
-        elif loader.bs > 1:
-            errors += odd_sizes(among, stacked=True)
-    return (errors or odd_sizes(looks, stacked=False)) + found
+    """odd_sizes of looks at good pictures, as check_data says; sets are its loaders, by part."""
+    errors = [finding for part, loader in sets.items()
+              if loader.dataset.size is None and loader.bs > 1
+              for finding in odd_sizes([look for look in looks if look.part == part], stacked=True)]
+    return errors or odd_sizes(looks, stacked=False)
 
 
 def look_at(part: str, dataset: Dataset, i: int) -> Look:
@@ -174,8 +163,7 @@ def see_picture(look: Look, dataset: Dataset, i: int) -> Look:
 
 
 def see_label(look: Look, dataset: Dataset, i: int) -> Look:
-    """The look, and what label i of the dataset says: the names of its classes, each once, and what
-    tells it from others: the same names, in order; of a mask the SHA-256 of its numbers.
+    """The look, and what label i of the dataset says: the names of its classes, each once.
 
     Raises ValueError where a mask cannot be read (Masks.encode) or has another size than a picture
     that can, or with all tags (or the class) that are empty or no class.
@@ -186,12 +174,10 @@ def see_label(look: Look, dataset: Dataset, i: int) -> Look:
         if look.size not in (None, tuple(mask.shape)):
             raise ValueError(f"mask {label} has {tuple(mask.shape)} rows and columns, its picture "
                              f"{look.size}; is it the mask of another picture?")
-        return replace(look, names=tuple(target.names_in(mask).values()),
-                       label=sha256(mask.numpy().tobytes()).digest())
+        return replace(look, names=tuple(target.names_in(mask).values()))
     names = [label] if isinstance(target, Categories) else list(label)
     wrong = [name for name in names if name == "" or name not in target.classes]
     if wrong:
         raise ValueError(f"its label has {check.some(map(repr, wrong))}; wanted of: "
                          f"{check.some(filter(None, target.classes), 20)}")
-    names = tuple(sorted(set(names)))
-    return replace(look, names=names, label=names)
+    return replace(look, names=tuple(sorted(set(names))))

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minifast import check
-from minifast.sizes import scaled_size
 
 PARTS = TRAIN, VALID, TEST = "training", "validation", "test"
 FEW = 10                                    # a class shall have as many training pictures
@@ -27,8 +26,7 @@ class Look:
     mode      Pillow's, with CLEAR behind it where there is transparency
     size      (rows, columns), upright
     digest    of the file's bytes. This, size and mode are None where the picture cannot be read
-    names     the classes that its label has
-    label     what tells two labels apart. This and names are None without a label or with a bad one
+    names     the classes that its label has; None without a label, or with a bad one
     """
 
     part: str
@@ -38,7 +36,6 @@ class Look:
     size: tuple[int, int] | None = None
     digest: bytes | None = None
     names: tuple[str, ...] | None = None
-    label: object = None
 
     def __str__(self) -> str:
         """The file's folder and name, train/a.jpg."""
@@ -95,7 +92,7 @@ def odd_modes(looks: Sequence[Look]) -> list[Finding]:
     """Warnings: one for each mode but the usual one, if there is that, and for each that loses
     something.
 
-    looks  here, in odd_sizes and in too_small: at pictures that can be read
+    looks  here and in odd_sizes: at pictures that can be read
     """
     found, most = [], usual(look.mode for look in looks)
     for mode in sorted({look.mode for look in looks}):
@@ -136,16 +133,6 @@ def odd_sizes(looks: Sequence[Look], stacked: bool) -> list[Finding]:
 def by(size: tuple[int, int]) -> str:
     """A size as `rows x columns`."""
     return f"{size[0]} x {size[1]}"
-
-
-def too_small(looks: Sequence[Look], size: tuple[int, int], method: str) -> list[Finding]:
-    """A warning of the looks at pictures that get more rows or columns than they have: those of
-    sizes.scaled_size, with size and method."""
-    small = [look for look in looks
-             if any(new > old for new, old in zip(scaled_size(look.size, size, method), look.size))]
-    return about("warning", small, f"of {len(looks)} pictures are smaller than {by(size)}",
-                 "they are enlarged, which adds no detail: take a smaller size, or leave them out",
-                 [by(look.size) for look in small])
 
 
 def without_tags(looks: Sequence[Look]) -> list[Finding]:

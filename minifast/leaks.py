@@ -10,7 +10,6 @@ from operator import itemgetter
 import re
 from statistics import median_low
 
-from minifast import check
 from minifast.findings import PARTS, TRAIN, VALID, Finding, Look, about
 
 # CamVid's 0001TP_006690, 0006R0_f00930, Seq05VD_f00000. A film's name has letters and digits: so
@@ -34,21 +33,6 @@ def copies(looks: Sequence[Look]) -> list[Finding]:
         found += about("warning", again, f"of {len(among)} {two} pictures {what}", way_out,
                        [f"= {first[one, look.digest]}" for look in again])
     return found
-
-
-def contradictions(looks: Sequence[Look]) -> list[Finding]:
-    """A warning of looks with the digest of another, but not its label: side by side, each noting
-    its classes, up to 3.
-
-    looks  at pictures that can be read and labels that are good
-    """
-    twins = defaultdict(list)
-    for look in looks:
-        twins[look.digest].append(look)
-    odd = [look for group in twins.values() if len({look.label for look in group}) > 1
-           for look in group]
-    return about("warning", odd, "pictures are the same as another one, but have another label",
-                 "decide which label is right", [check.some(look.names, 3) for look in odd])
 
 
 def neighbours(looks: Sequence[Look]) -> list[Finding]:

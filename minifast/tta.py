@@ -34,7 +34,7 @@ def mean_over_views(model: nn.Module, loader: Loader, target: Target, autocast: 
     total, targets = get_preds(model, loader, target, autocast)
     for number in range(1, views):
         likely, _ = get_preds(model, seen_as(loader, number), target, autocast)
-        total += turned_back(likely, number) if isinstance(target, Masks) else likely
+        total += turned(likely, number, back=True) if isinstance(target, Masks) else likely
     return total / views, targets
 
 
@@ -49,18 +49,11 @@ def seen_as(loader: Loader, number: int) -> Loader:
     return replace(loader, tfms=view)
 
 
-def turned(x: Tensor, number: int) -> Tensor:
+def turned(x: Tensor, number: int, back: bool = False) -> Tensor:
     """View 0..7 of x, (..., h, w): number & 1 turns left into right, then & 2 top into bottom,
-    then & 4 rows into columns: (..., w, h)."""
-    for bit, turn in TURNS:
-        x = turn(x) if number & bit else x
-    return x
-
-
-def turned_back(x: Tensor, number: int) -> Tensor:
-    """x, which is view `number` of something, turned back to that: the steps of `turned`, each its
-    own inverse, from last to first."""
-    for bit, turn in reversed(TURNS):
+    then & 4 rows into columns: (..., w, h). If `back`, what x is that view of: the same steps, each
+    its own inverse, from last to first."""
+    for bit, turn in reversed(TURNS) if back else TURNS:
         x = turn(x) if number & bit else x
     return x
 

@@ -7,7 +7,7 @@ from minifast.learner import Learner
 from minifast.loader import Loader
 from minifast.predictions import get_preds
 from minifast.targets import Categories, Masks, Tags
-from minifast.tta import mean_over_views, seen_as, tta, turned, turned_back
+from minifast.tta import mean_over_views, seen_as, tta, turned
 
 CPU, FLOAT32 = torch.device("cpu"), torch.autocast("cpu", torch.bfloat16, enabled=False)
 # What `turned` says, done by hand to 12/34: left to right, top to bottom, both, and these four with
@@ -81,7 +81,7 @@ def test_the_eight_views_are_all_different_and_all_that_a_square_can_be_turned_i
 def test_a_view_turned_back_is_the_picture_pixel_by_pixel(number):
     x = pictures(2, 5)
     assert turned(x, number).shape == ((5, 3, 2, 5) if number < 4 else (5, 3, 5, 2))
-    assert torch.equal(turned_back(turned(x, number), number), x)
+    assert torch.equal(turned(turned(x, number), number, back=True), x)
 
 
 # The loader of a view

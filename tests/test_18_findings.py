@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from minifast.findings import (Look, about, bad_items, by, lost, odd_modes, odd_sizes, rare_classes,
-                               too_small, usual, without_tags)
+                               usual, without_tags)
 
 
 def looks(count: int, part: str = "training", **seen: object) -> list[Look]:
@@ -110,19 +110,6 @@ def test_pictures_of_different_size_make_no_batch():
 
 def test_a_size_is_said_as_rows_by_columns():
     assert by((4, 6)) == "4 x 6"
-
-
-def test_a_picture_that_has_to_be_enlarged_is_named():
-    small = [*looks(1, "test", size=(7, 20)), *looks(1, size=(8, 20))]
-    found, = too_small(small, (8, 8), "crop")
-    assert (found.level, found.files) == ("warning", (small[0].file,))
-    assert found.text.startswith("1 of 2 ")
-    assert " 8 x 8" in found.text and "(7 x 20)" in found.text
-
-
-def test_padding_enlarges_only_what_is_smaller_on_both_sides():
-    assert too_small(looks(1, size=(7, 20)), (8, 8), "pad") == []
-    assert too_small(looks(1, size=(7, 7)), (8, 8), "pad")
 
 
 # Labels

@@ -3,11 +3,11 @@ from pathlib import Path
 import pytest
 
 from minifast.findings import Look
-from minifast.leaks import FRAME, contradictions, copies, neighbours
+from minifast.leaks import FRAME, copies, neighbours
 
 
 def look(part: str, name: str, digest: bytes = b"", *names: str) -> Look:
-    return Look(part, Path(f"data/x/{name}"), digest=digest, names=names, label=names)
+    return Look(part, Path(f"data/x/{name}"), digest=digest, names=names)
 
 
 # Files that are the same
@@ -41,18 +41,6 @@ def test_the_same_file_in_two_sets_is_named():
 
 def test_different_pictures_are_no_copies():
     assert copies([look("training", "a.jpg", b"1"), look("validation", "b.jpg", b"2")]) == []
-
-
-def test_the_same_picture_with_different_labels_is_named():
-    found, = contradictions([look("training", "a.jpg", b"1", "haze"), look("test", "b.jpg", b"2"),
-                             look("training", "c.jpg", b"3", "haze"),
-                             look("validation", "d.jpg", b"1", "haze", "road"),
-                             look("validation", "e.jpg", b"3", "haze")])
-    assert found.level == "warning" and found.files == (Path("data/x/a.jpg"), Path("data/x/d.jpg"))
-    assert found.text.startswith("2 ")
-    assert "x/a.jpg (haze), x/d.jpg (haze, road); " in found.text
-    found, = contradictions([look("test", "a.jpg", b"1", *"abcd"), look("test", "b.jpg", b"1")])
-    assert "x/a.jpg (a, b, c (+1 more)), " in found.text
 
 
 # Neighbours in a film
