@@ -63,27 +63,26 @@ print(len(items.files), "files; split:", items.train, "labels:", items.labels)
 # Not at random where they are a film: then neighbours, nearly the same, would be on both sides.
 split = items.split_by_rand_pct(0.2, seed=42)           # a new list; `items` is as it was
 print(len(split.train), "to train on,", len(split.valid), "to validate; before:", items.train)
-try:
-    split.databunch()
-except ValueError as error:             # what you forgot is what it tells you
-    print(error)
 
 # %% Step 3: which label has each? Now it knows the classes, and what kind of target they make
 src = split.label_from_csv(label_delim=" ")
 print(type(src.target).__name__, "of", len(src.target.classes), "classes; tile 0:", *src.labels[0])
 print("as by hand:", torch.equal(src.target.encode(src.labels[0]), target))
 
-# %% Step 4, size and transforms; 5, a test set, which is left out here; 6, loaders
-tfms = get_transforms(flip_vert=True, max_lighting=0.1, max_zoom=1.05, max_warp=0.)
-data = src.transform(tfms, size=64).databunch(bs=8).normalize(imagenet_stats)
-x, y = data.one_batch()
-print(f"{x.dtype} {tuple(x.shape)}, mean {x.mean():.2f}, std {x.std():.2f}; y {tuple(y.shape)}")
-show(data.show_batch(rows=2), out / "batch.png")
+# %% Step 4: which size, and what is done to them at random, in training alone?
+sized = src.transform(get_transforms(flip_vert=True, max_warp=0.), size=64)
+print(sized.size, *sized.tfms)
 
-# %% A DataBunch is no Dataset and no DataLoader, whatever the lecture's notes say: it holds loaders
-# Each of those holds a Dataset. Validation is in order, without transforms: you can do it as well.
-for loader in (data.train_dl, data.valid_dl):
-    print(f"{len(loader)} batches of a {type(loader.dataset).__name__} of {len(loader.dataset)}")
+# %% Step 5, if there is one: which are without labels, for a test? (Here, the same ones again)
+tested = sized.add_test_folder("train-jpg")
+print(len(tested.test), "files, from", tested.test[0].name, "on, sorted as text")
+
+# %% Step 6: how many at once? The DataBunch holds three loaders, and each of them holds a Dataset
+# It is no Dataset and no DataLoader itself, whatever notes of the lecture say.
+data = tested.databunch(bs=8).normalize(imagenet_stats)
+print([f"{len(loader)} batches of a {type(loader.dataset).__name__} of {len(loader.dataset)}"
+       for loader in (data.train_dl, data.valid_dl, data.test_dl)])
 mean, std = (torch.tensor(part)[:, None, None] for part in imagenet_stats)      # (3, 1, 1)
 by_hand = (torch.stack([tiles[i][0] for i in src.valid[:8]]) / 255 - mean) / std
 print("as by hand:", torch.allclose(data.one_batch(train=False)[0].cpu(), by_hand, atol=1e-6))
+show(data.show_batch(rows=2), out / "batch.png")

@@ -58,11 +58,11 @@ def cover(planet: Path, camvid: Path) -> Image.Image:
     street = to_pil(open_image(file))
     pictures = [to_pil(open_image(tile, (160, 160))), street, overlay(street, truth),
                 overlay(street, mask)]
-    captions = [f"tags: {tags}; predicted: {said.replace(';', ' ')}", "street", "its mask",
-                "predicted"]
-    names = dict(enumerate(model.target.classes))
-    return with_legend(grid(pictures, captions, 4),
-                       {number: names[number] for number in truth.unique().tolist()})
+    captions = [f"tags: {tags}; the net says: {said.replace(';', ' ')}", "street", "its mask",
+                "the net says"]
+    names = model.target.classes
+    seen = {*truth.unique().tolist(), *mask.unique().tolist()}
+    return with_legend(grid(pictures, captions, 4), {code: names[code] for code in sorted(seen)})
 
 
 def keep(picture: Image.Image, file: Path) -> None:

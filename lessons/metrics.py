@@ -34,13 +34,14 @@ truth = torch.tensor([[1., 0, 0, 1], [0, 1, 0, 1], [0, 0, 1, 0]])               
 probabilities = logits.sigmoid()
 print("sure of it:", probabilities, "true:", truth, sep="\n")
 
-# %% Above which of them is a tag said? At 0.5 few tags are; at 0.2 more, and more of them wrongly
+# %% Above which of them is a tag said? At 0.5 few tags are; at 0.2 more, right and wrong ones
 for thresh in (0.5, 0.2):
     said = (probabilities > thresh).float()
     print(f"{thresh}: {said.tolist()}, right {(said * truth).sum():g} of {said.sum():g} said")
 
 # %% Accuracy: of all cells, tile times tag, the share that is answered right
-print("by hand", (said == truth).float().mean().item(), "ours", accuracy_thresh(logits, truth, 0.2))
+score = accuracy_thresh(logits, truth, 0.2)
+print("by hand", (said == truth).float().mean().item(), "ours", float(score), "as", score)
 
 
 # %% The lecture's question: fastai wants a function of two things, and this one has a third, thresh
@@ -50,9 +51,9 @@ def acc_by_hand(logits: torch.Tensor, truth: torch.Tensor) -> Score:
 
 
 old_func = accuracy_thresh
-new_func = partial(old_func, thresh=0.2)
-acc_02 = new_func
-print(float(old_func(logits, truth)), float(new_func(logits, truth)), acc_by_hand(logits, truth))
+new_func = acc_02 = partial(old_func, thresh=0.2)
+old, new, by_hand = (float(func(logits, truth)) for func in (old_func, new_func, acc_by_hand))
+print(f"old {old:.4g} new {new:.4g} by hand {by_hand:.4g}")
 
 # %% A partial has no name of its own; so a table of ours says which knobs it has set
 # fbeta has thresh 0.2 and beta 2 already: there, the lecture's partial(fbeta, thresh=0.2) changes
@@ -63,9 +64,9 @@ print(name_of(metric("acc_02")), name_of(metric("fbeta", thresh=0.5)), sep="\n")
 # %% F2 by hand, of the first tile: tags 0, 1 and 3 are said, 0 and 3 are true
 precision, recall = 2 / 3, 2 / 2                        # of what is said; of what is true
 f1, f2 = (((1 + b * b) * precision * recall / (b * b * precision + recall)) for b in (1, 2))
-print(f"F1 {f1:.6f}, F2, for which recall counts twice as much as precision, {f2:.6f}")
-print("ours", float(fbeta(logits[:1], truth[:1])), "and Kaggle's, the mean over tiles:",
-      float(fbeta(logits, truth)))
+print(f"F1 {f1:.6f}, F2, where recall counts twice as much as precision, {f2:.6f}")
+ours, mean = fbeta(logits[:1], truth[:1]), fbeta(logits, truth)
+print(f"ours {float(ours):.6f} and Kaggle's, the mean over tiles, {float(mean):.6f}")
 
 # %% The trap: of 17 tags a tile has three. Say no to everything, and most cells are right
 tags = planet_tags(s.tiles, s.seed)
@@ -77,7 +78,7 @@ for name, says in {"nothing": truth * 0, "clear and primary": usual, "the truth"
           f"F2 {float(fbeta(says, truth, sigmoid=False)):.3f}")
 
 # %% Every threshold, for an invented model that is right, but unsure: it adds noise to the truth
-# Accuracy hardly tells them apart. F2 wants a low one: a tag that is missed costs it more.
+# From 0.2 on, accuracy hardly tells them apart. F2 wants a low one: to miss a tag costs it more.
 noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(s.seed))
 logits, xs = 4 * truth - 3 + 1.5 * noise, [0.02 * i for i in range(1, 50)]
 curves = {f"{name_of(f)}, best at {max(xs, key=lambda t: float(f(logits, truth, t))):.2f}":

@@ -35,10 +35,12 @@ s = read_settings(Settings, __doc__, bare=("model", "pictures"))
 out = start_page(s.out)
 
 # %% The model, and how it wants its pictures: all of that is in the file
-model = load_learner(s.model)
+try:
+    model, files = load_learner(s.model), files_in(s.pictures)
+except ValueError as error:
+    sys.exit(f"predict.py: {error}")
 thresh = model.thresh if s.thresh < 0 else s.thresh
 print(f"{type(model.target).__name__} of {len(model.target.classes)} classes, size {model.size}")
-files = files_in(s.pictures)
 is_mask = isinstance(model.target, Masks)
 if is_mask and s.views != 1:
     sys.exit("--views is not for masks here; predict_files(files, views=2) takes them")

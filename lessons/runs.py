@@ -50,7 +50,10 @@ def prepare(out: Path, settings: object) -> None:
     if folder.exists():
         folder.rename(old)                              # at one stroke: deleting takes a while
         rmtree(old)
-    (out / "results.json").unlink(missing_ok=True)
+    results, earlier = out / "results.json", out / "results.before.json"
+    if results.is_file():
+        results.replace(earlier)
+        print(f"{out} holds a finished run, which this one replaces; its results: {earlier}")
     write_atomic(note, text.encode())
 
 

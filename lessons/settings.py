@@ -81,7 +81,7 @@ def how_to_read(kind: type, default: object) -> dict:
 def in_brackets(default: object) -> str:
     """A default as --help shows it behind the flag's comment: ` [128 256]`; of an empty one, and
     of False, nothing."""
-    if default in ("", (), False):
+    if default is False or default in ("", ()):
         return ""
     return f" [{' '.join(map(str, default)) if isinstance(default, tuple) else default}]"
 

@@ -37,11 +37,11 @@ out = start_page(s.out)
 # %% Streets, and for each a mask: of every pixel the number of its class
 path = camvid(out / f"streets-{s.streets}-{s.rows}", s.streets, s.rows)
 codes = (path / "codes.txt").read_text().split()
-data = (SegmentationList.from_folder(path / "images").split_by_fname_file("../valid.txt")
-        .label_from_func(lambda file: path / "labels" / f"{file.stem}_P.png", classes=codes)
-        .transform(size=(s.rows, s.rows * 4 // 3)).databunch(bs=8))
-x, y = data.one_batch(train=False)
-print(tuple(x.shape), "a row of a mask:", *y[0, s.rows // 2].tolist(), *enumerate(codes))
+sized = (SegmentationList.from_folder(path / "images").split_by_fname_file("../valid.txt")
+         .label_from_func(lambda file: path / "labels" / f"{file.stem}_P.png", classes=codes)
+         .transform(size=(s.rows, s.rows * 4 // 3)))
+x, y = sized.databunch(bs=8).one_batch(train=False)
+print(tuple(x.shape), "from a row of a mask:", *y[0, s.rows // 2, ::8].tolist(), *enumerate(codes))
 
 # %% A net of one layer, 1x1: it looks at a pixel's three colours alone, and scores each class
 # Lay all pixels in one column, and it is a classifier of the kind you know, with its loss.
@@ -69,20 +69,20 @@ for number, (c, h, w) in enumerate(shapes):                 # a box as high as h
 show(u, out / "u.png")
 
 
-# %% With bridges, and without: there, zeros come over them. (Until its version 1.0.58 no gradient
-# came back over fastai's; and in the lecture the way up was bilinear, with BatchNorm: no more.)
+# %% With bridges, and without: there, zeros come over them, and what is small cannot be found again
+# Before fastai 1.0.59 no gradient came back over them; and the lecture's went up bilinearly.
 def cut(up: nn.Module, args: tuple[Tensor]) -> Tensor:
     below, bridge = args[0].chunk(2, dim=1)
     return torch.cat([below, torch.zeros_like(bridge)], dim=1)
 
 
+print("the bridge is cut:", cut(nn.Identity(), (torch.ones(1, 4, 1, 1),)).flatten().tolist())
 for name in ("with bridges", "without"):
     with seeded(42):
         model = UNet(len(codes), channels=16)
-    if name == "without":
-        for up in model.ups:
-            up.register_forward_pre_hook(cut)
-    learn = Learner(data, model, partial(pixel_loss, ignore=void),
+    for up in model.ups if name == "without" else []:
+        up.register_forward_pre_hook(cut)
+    learn = Learner(sized.databunch(bs=8), model, partial(pixel_loss, ignore=void),
                     [partial(f, void_code=void) for f in (foreground_accuracy, mean_iou)])
     print(name)
     learn.fit_one_cycle(s.epochs, 1e-2)

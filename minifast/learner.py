@@ -15,11 +15,11 @@ from minifast.databunch import DataBunch
 from minifast.device import uses_bfloat16
 from minifast.files import refuse_existing, save_tensors
 from minifast.groups import freeze_to, group_rates, summary
-from minifast.metrics import metric
+from minifast.metrics import chosen
 from minifast.predictions import get_preds, predict, show_results
 from minifast.recorder import COLUMNS, Recorder
 from minifast.schedules import one_cycle_of
-from minifast.scores import Metric, Score, check_metric, name_of
+from minifast.scores import Metric, Metrics, Score, name_of
 from minifast.training import Loss, Schedule, fit, scores, validate
 
 MOMENTUM = 0.9                                          # Adam's beta1 outside fit_one_cycle
@@ -31,7 +31,7 @@ class Learner:
     data       a DataBunch; `learn.data = bigger` goes on with other pictures of the same classes
     model      any module that turns (n, 3, h, w) into logits
     loss_func  (logits, targets) -> 0-dim mean; None takes the one that goes with data.target
-    metrics    functions, partials, or names in metrics.METRICS
+    metrics    functions, partials, or names: metrics.chosen
     groups     layer groups, first to last; None makes the model one group
     wd         weight decay, unless a fit says otherwise
     precision  "auto" or "float32": device.uses_bfloat16
@@ -39,14 +39,12 @@ class Learner:
     """
 
     def __init__(self, data: DataBunch, model: nn.Module, loss_func: Loss | None = None,
-                 metrics: Sequence[Metric | str] = (), groups: list[nn.Module] | None = None,
+                 metrics: Metrics = (), groups: list[nn.Module] | None = None,
                  wd: float = 1e-2, precision: str = "auto"):
         if loss_func is None and data.target is None:
             raise ValueError("which loss? give Learner(loss_func=...), or data with a target")
         self._data, self.loss_func = data, loss_func or data.target.loss
-        self.metrics = [metric(entry) if isinstance(entry, str) else entry for entry in metrics]
-        for function in self.metrics:
-            check_metric(function)
+        self.metrics = chosen(metrics)
         check.unique("columns of the history", [*COLUMNS, *map(name_of, self.metrics)])
         device = data.train_dl.device
         fast = uses_bfloat16(device, precision)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from minifast import check
-from minifast.scores import Metric, Score
+from minifast.scores import Metric, Metrics, Score, check_metric
 
 
 def accuracy(logits: Tensor, targets: Tensor) -> Score:
@@ -159,3 +159,15 @@ def metric(name: str, **knobs) -> Metric:
         raise TypeError(f"metric {name!r} has no {check.some(sorted(unknown))}; "
                         f"it takes: {', '.join(signature(function).parameters)}")
     return partial(function, **knobs) if knobs else function
+
+
+def chosen(metrics: Metrics) -> list[Metric]:
+    """The functions that `metrics` means: functions, partials and names in METRICS, or one alone.
+
+    Raises ValueError on an unknown name, TypeError as scores.check_metric does.
+    """
+    several = [metrics] if callable(metrics) or isinstance(metrics, str) else metrics
+    functions = [metric(each) if isinstance(each, str) else each for each in several]
+    for function in functions:
+        check_metric(function)
+    return functions

@@ -4,7 +4,7 @@ A metric compares a model's raw outputs for one batch (logits) with the right an
 returns a Score: so many hits out of so many. Scores add up; then the batch size does not matter.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
@@ -45,6 +45,7 @@ class Score:
 
 
 Metric = Callable[[Tensor, Tensor], Score | Tensor | float]
+Metrics = Sequence[Metric | str] | Metric | str         # names are those in metrics.METRICS
 
 
 def name_of(function: Metric) -> str:

@@ -1,7 +1,7 @@
 """The lesson's two constructors: data and architecture in, a Learner ready to be fine-tuned out."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import nn
@@ -11,7 +11,7 @@ from minifast.databunch import DataBunch
 from minifast.groups import body_of, head, split_groups
 from minifast.learner import Learner
 from minifast.resnet import resnet18, resnet34, resnet50
-from minifast.scores import Metric, name_of
+from minifast.scores import Metrics, name_of
 from minifast.seeds import seeded
 from minifast.targets import Masks
 from minifast.training import Loss
@@ -21,10 +21,9 @@ from minifast.weights import load_pretrained
 ARCHS = {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50}
 
 
-def cnn_learner(data: DataBunch, arch: Callable[[], nn.Module],
-                metrics: Sequence[Metric | str] = (), pretrained: bool | str | Path = True,
-                ps: float = 0.5, wd: float = 1e-2, precision: str = "auto",
-                seed: int = 42) -> Learner:
+def cnn_learner(data: DataBunch, arch: Callable[[], nn.Module], metrics: Metrics = (),
+                pretrained: bool | str | Path = True, ps: float = 0.5, wd: float = 1e-2,
+                precision: str = "auto", seed: int = 42) -> Learner:
     """A body cut from `arch`, a new head for the classes of `data`, in three layer groups.
 
     arch        a constructor without arguments of a net that groups.body_of can cut: resnet50, ...
@@ -48,10 +47,10 @@ def cnn_learner(data: DataBunch, arch: Callable[[], nn.Module],
     return learn
 
 
-def unet_learner(data: DataBunch, arch: Callable[[], nn.Module],
-                 metrics: Sequence[Metric | str] = (), pretrained: bool | str | Path = True,
-                 bottle: bool = False, wd: float = 1e-2, loss_func: Loss | None = None,
-                 precision: str = "auto", seed: int = 42) -> Learner:
+def unet_learner(data: DataBunch, arch: Callable[[], nn.Module], metrics: Metrics = (),
+                 pretrained: bool | str | Path = True, bottle: bool = False, wd: float = 1e-2,
+                 loss_func: Loss | None = None, precision: str = "auto",
+                 seed: int = 42) -> Learner:
     """A DynamicUNet over a body cut from `arch`, for the classes of `data`, in three layer groups.
 
     arch, pretrained, seed   as in cnn_learner; the third group is all but the body

@@ -174,6 +174,7 @@ def test_the_house_stays_within_its_budget():
     # floors 16 to 18 took 1,090, checkpoints and errors that name the way out 360; a cache, workers
     # that stay, what a machine really has, and several processes 560.
     # So these are what there is, and hardly more: to be raised knowingly, or not at all.
-    for paths, most_lines, most_code in ((MODULES, 5940, 3200), (numbered, 3870, 2025)):
-        assert sum(len(path.read_text().splitlines()) for path in paths) <= most_lines
-        assert sum(len(code_lines(path)) for path in paths) <= most_code
+    for paths, most_lines, most_code in ((MODULES, 5940, 3200), (numbered, 3875, 2025)):
+        lines = sum(len(path.read_text().splitlines()) for path in paths)
+        code = sum(len(code_lines(path)) for path in paths)
+        assert lines <= most_lines and code <= most_code, "cut something, or raise it knowingly"

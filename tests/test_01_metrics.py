@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from minifast import metrics
-from minifast.metrics import (METRICS, accuracy, accuracy_thresh, confusion, fbeta,
+from minifast.metrics import (METRICS, accuracy, accuracy_thresh, chosen, confusion, fbeta,
                               foreground_accuracy, mean_iou, metric, register)
 from minifast.scores import Score, check_metric, name_of, score
 
@@ -439,6 +439,19 @@ def test_a_metric_must_take_logits_and_targets_alone(function, fine):
         wanted = rf"metric .+ cannot .*\(logits, targets\) alone.*{knob}partial"
         with pytest.raises(TypeError, match=wanted):
             check_metric(function)
+
+
+def test_metrics_are_chosen_by_function_by_name_or_alone():
+    acc_02 = partial(accuracy_thresh, thresh=0.2)
+    assert chosen([acc_02, "fbeta"]) == [acc_02, fbeta] == chosen((acc_02, "fbeta"))
+    assert chosen(acc_02) == [acc_02] and chosen("fbeta") == [fbeta] and chosen(()) == []
+
+
+def test_a_metric_that_cannot_be_chosen_is_refused():
+    with pytest.raises(ValueError, match="no metric 'acuracy'; did you mean 'accuracy'"):
+        chosen("acuracy")
+    with pytest.raises(TypeError, match="metric foreground_accuracy cannot.*'void_code'.*partial"):
+        chosen([accuracy, "foreground_accuracy"])
 
 
 def test_void_may_be_unknown():

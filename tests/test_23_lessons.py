@@ -560,7 +560,9 @@ def test_a_run_that_was_finished_makes_room_for_a_new_one(tmp_path):
     (tmp_path / "checkpoints" / "stage-1.pth").write_bytes(b"")
     (tmp_path / "results.json").write_text("{}")
     start_run(tmp_path, Run(lr=1))
-    assert [file.name for file in tmp_path.rglob("*")] == ["checkpoints", "settings.json"]
+    assert sorted(file.name for file in tmp_path.rglob("*")) == [
+        "checkpoints", "results.before.json", "settings.json"]
+    assert (tmp_path / "results.before.json").read_text() == "{}"
     assert json.loads((tmp_path / "checkpoints" / "settings.json").read_text()) == {"lr": 1}
 
 
@@ -732,33 +734,38 @@ def test_the_data_block_lesson_shows_what_it_says(meanwhile):
     _, printed = meanwhile["data_block"].result()
     assert "as torch's: True" in printed and printed.count("as by hand: True") == 2
     assert "48 to train on, 12 to validate; before: None" in printed
-    assert "databunch comes too early: first call label_from_csv" in printed
-    assert "6 batches of a Dataset of 48\n2 batches of a Dataset of 12" in printed
+    assert "['6 batches of a Dataset of 48', '2 batches of a Dataset of 12', '8 batches" in printed
+    assert "(64, 64) Augment(do_flip=True, flip_vert=True" in printed
+    assert "60 files, from train_0.jpg on" in printed
 
 
 def test_the_metrics_lesson_shows_what_it_says(meanwhile):
     _, printed = meanwhile["metrics"].result()
     # of twelve cells nine are right at 0.2, and eight at 0.5: counted by hand
-    assert "by hand 0.75 ours Score(hits=tensor(9), out_of=12)" in printed
-    assert "0.6666666666666666 0.75 Score(hits=tensor(9), out_of=12)" in printed
+    assert "by hand 0.75 ours 0.75 as Score(hits=tensor(9), out_of=12)" in printed
+    assert "old 0.6667 new 0.75 by hand 0.75" in printed
+    assert "right 2 of 3 said" in printed and "right 4 of 6 said" in printed
     assert "accuracy_thresh(thresh=0.2)\nfbeta(thresh=0.5)" in printed
     # F2 of a precision of 2/3 and a recall of 1: 5 * 2/3 / (4 * 2/3 + 1) = 10/11
-    assert "F2, for which recall counts twice as much as precision, 0.909091" in printed
-    assert "ours 0.90909" in printed and "the mean over tiles: 0.60606" in printed
-    shares = dict(re.findall(r"(.*): accuracy (0\.\d+|1\.000), F2", printed))
-    assert float(shares["nothing"]) > 0.8 and shares["the truth"] == "1.000"
-    assert "nothing: accuracy" in printed and "F2 0.000" in printed
+    # and F1: 2 * 2/3 / (2/3 + 1) = 4/5
+    assert "F1 0.800000, F2, where recall counts twice as much as precision, 0.909091" in printed
+    assert "ours 0.909091 and Kaggle's, the mean over tiles, 0.606061" in printed
+    (no, no_f2), (usual, usual_f2), true = (
+        tuple(map(float, scores)) for scores in re.findall(r": accuracy (\S+), F2 (\S+)", printed))
+    assert 0.8 < no < usual < 1 and no_f2 == 0 and 0.5 < usual_f2 < 0.8 and true == (1, 1)
     accuracy, f2 = map(float, re.findall(r"best at (\S+)", printed))
     assert f2 < 0.4 < accuracy
 
 
 def test_the_fine_tuning_lesson_shows_what_it_says(meanwhile):
     _, printed = meanwhile["fine_tuning"].result()
-    assert "0       683,072         1,920\n    1    10,493,440         7,680" in printed
-    assert "[0.001, 0.001, 0.01] [0.001, 0.00316" in printed
+    frozen = "0       683,072         1,920\n    1    10,493,440         7,680"
+    assert frozen in printed and "0       683,072       683,072" in printed
+    assert "[0.001, 0.001, 0.01] [0.0005, 0.001, 0.002]" in printed
     before, after = map(float, re.search(r"off by (\S+) before, by (\S+) after", printed).groups())
     assert after < before
-    assert "32 -> (1, 512, 1, 1)\n64 -> (1, 512, 2, 2)" in printed
+    assert "batches (32, 3, 64, 64)" in printed
+    assert "32 -> (32, 512, 1, 1)\n64 -> (32, 512, 2, 2)" in printed
     # epochs: 7 of the body, 4 of the head, 3 of all, and 2 + 2 of bigger tiles
     assert len(re.findall(r"^ +\d  .* 00:\d\d$", printed, re.MULTILINE)) == 18
 
@@ -770,11 +777,14 @@ def test_the_unet_lesson_shows_what_it_says(meanwhile):
     assert by_hand == ours
     u, with_bridges, without = pictures_on((out / "index.html").read_text())
     assert with_bridges != without
+    assert "the bridge is cut: [1.0, 1.0, 0.0, 0.0]" in printed
     # The U: nine boxes, four bridges, and below the one in the middle nothing.
     picture = numpy.array(Image.open(BytesIO(u)))
     red, blue = ((picture == colour).all(axis=2) for colour in ((255, 0, 0), (0x1f, 0x77, 0xb4)))
     edges = numpy.diff(numpy.concatenate([[0], blue.any(axis=0), [0]]).astype(int))
     assert (edges == 1).sum() == 9
+    wide = numpy.flatnonzero(edges == -1) - numpy.flatnonzero(edges == 1) - 1
+    assert wide.tolist() == [4, 8, 16, 32, 64, 32, 16, 8, 4]        # a quarter of the channels
     assert (numpy.diff(numpy.concatenate([[0], red.any(axis=1)]).astype(int)) == 1).sum() == 4
 
 
