@@ -1,6 +1,6 @@
 """Makes the figures of lessons/figures/ anew: runs all lessons, and keeps some of their pictures.
 
-It takes nine minutes on two cores. With --quick the walkthroughs are run in their quickest form,
+It takes eight minutes on two cores. With --quick the walkthroughs are run in their quickest form,
 to see that all lessons run; then the pictures go elsewhere. Any lesson that fails ends it.
 """
 

@@ -121,6 +121,7 @@ for name, scores in baselines.items():
     print(name, {metric: round(value, 6) for metric, value in scores.items()})
 
 # %% Without ImageNet at hand: train a body on one label per tile first, as in lessons 1 and 2
+# (Its valid_loss jumps at first: what BatchNorm remembers is still that of random weights.)
 weights = {"imagenet": True, "none": False}.get(s.weights, s.weights)
 if weights == "weather":
     weather = {"clear", "partly_cloudy", "haze", "cloudy"}
