@@ -5,9 +5,10 @@ tests get is decided by sys.path, before the first of them is imported.
 """
 
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from importlib.util import cache_from_source, find_spec
+from multiprocessing import get_context
 import os
 from pathlib import Path
 import re
@@ -44,16 +45,26 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Mine(config))
 
 
+TASKS: dict[str, Callable[[Path], object]] = {}         # by name: what `begun` runs, and where
+
+
+def task(name: str, folder: Path) -> object:
+    return TASKS[name](folder)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def begun(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
           ) -> Iterator[dict[str, Future]]:
     """What runs on another core from the first test on: of each file with a test that asks for the
-    fixture `meanwhile`, which is this one, the function `begin` says what."""
-    modules = {item.module for item in request.session.items
-               if "meanwhile" in getattr(item, "fixturenames", ())}
-    pool = ThreadPoolExecutor(1)
-    yield {name: pool.submit(task, tmp_path_factory.mktemp(name))
-           for module in modules for name, task in module.begin().items()}
+    fixture `meanwhile`, which is this one, the function `begin` says what. It runs in a process of
+    its own: what a test does to this one, as a limit on the size of files, is none of its business.
+    """
+    for module in {item.module for item in request.session.items
+                   if "meanwhile" in getattr(item, "fixturenames", ())}:
+        TASKS.update(module.begin())
+    pool = (ProcessPoolExecutor(1, get_context("fork")) if hasattr(os, "fork")      # not on Windows
+            else ThreadPoolExecutor(1))
+    yield {name: pool.submit(task, name, tmp_path_factory.mktemp(name)) for name in TASKS}
     pool.shutdown(cancel_futures=True)
 
 
