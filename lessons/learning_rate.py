@@ -25,7 +25,6 @@ from settings import read_settings
 @dataclass
 class Settings:
     tiles: int = 400             # how many tiles to draw, 32 pixels a side
-    seed: int = 42               # of first weights and of the order of the tiles
     out: str = "runs/learning_rate"     # where the pictures go
 
 
@@ -36,11 +35,11 @@ out = start_page(s.out)
 path = planet(out / f"tiles-{s.tiles}", n=s.tiles, size=32)
 data = (ImageList.from_csv(path, "train_v2.csv", folder="train-jpg", suffix=".jpg")
         .split_by_rand_pct(0.2, seed=42).label_from_csv(label_delim=" ")
-        .transform(size=32).databunch(bs=32, seed=s.seed))
-first = cnn_learner(data, resnet18, pretrained=False, ps=0, precision="float32", seed=s.seed)
+        .transform(size=32).databunch(bs=32))
+first = cnn_learner(data, resnet18, pretrained=False, ps=0, precision="float32")
 first.fit_one_cycle(6, 1e-2)
 body = save_tensors(out / "body.pth", first.model.body.state_dict())
-learn = cnn_learner(data, resnet18, pretrained=body, ps=0, precision="float32", seed=s.seed)
+learn = cnn_learner(data, resnet18, pretrained=body, ps=0, precision="float32")
 
 # %% By hand: train a copy on 100 batches, on each at a rate a fifth higher than on the one before
 model, losses, rates = deepcopy(learn.model), [], [1e-7 * 1e8 ** (t / 100) for t in range(100)]

@@ -73,8 +73,7 @@ show(sheet(middle, ["as it was", "three samplings", "one sampling"], 3), out / "
 pixels, classes = draw_street(np.random.default_rng(s.seed))            # (h, w, 3), (h, w)
 street = torch.from_numpy(pixels).permute(2, 0, 1).expand(4, -1, -1, -1) / 255      # (4, 3, h, w)
 mask = torch.from_numpy(classes).expand(4, -1, -1)                      # (4, h, w)
-draws = get_transforms().draw(4, torch.Generator().manual_seed(s.seed))
-print(draws)
+print(draws := get_transforms().draw(4, torch.Generator().manual_seed(s.seed)))
 streets, masks = apply(draws, street, mask)
 print("classes", masks.unique().tolist(), "blended", len(warp(mask / 1, rotation(5)).unique()))
 pictures = [to_pil(x) for x in (street[0], *streets)]

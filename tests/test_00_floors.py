@@ -154,8 +154,8 @@ def test_a_module_has_at_most_200_lines_and_a_function_25_of_code(path):
 
 
 @pytest.mark.parametrize("lesson, most", [
-    ("data_block", 89), ("metrics", 89), ("transforms", 90), ("learning_rate", 90),
-    ("fine_tuning", 89), ("unet", 89), ("predict", 90), ("planet", 200), ("camvid", 200),
+    ("data_block", 89), ("metrics", 89), ("transforms", 89), ("learning_rate", 89),
+    ("fine_tuning", 89), ("unet", 89), ("predict", 89), ("planet", 200), ("camvid", 200),
     ("where_time_goes", 200), ("sample_data", 300), ("rebuild", 300)])
 def test_a_lesson_is_short(lesson, most):
     assert len((ROOT / "lessons" / f"{lesson}.py").read_text().splitlines()) <= most
