@@ -55,9 +55,8 @@ def neighbours(looks: Sequence[Look]) -> list[Finding]:
         for i, j in [*zip(numbers, numbers), *pairwise(numbers)]:
             for valid, train in permutations(frames[i] + frames[j], 2):
                 if (valid.part, train.part) == (VALID, TRAIN):
-                    near.setdefault(valid.file, (j - i, valid, train))
-                    near[valid.file] = min(near[valid.file], (j - i, valid, train),
-                                           key=itemgetter(0))
+                    this = j - i, valid, train
+                    near[valid.file] = min(near.get(valid.file, this), this, key=itemgetter(0))
     if not near:
         return []
     steps, valids, trains = zip(*near.values())

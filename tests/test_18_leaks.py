@@ -75,6 +75,11 @@ def test_a_validation_frame_next_to_one_of_training_is_named():
     assert "x/0001TP_000800.png (700 from x/0001TP_000100.png)" in found.text
 
 
+def test_the_nearer_neighbour_may_come_later_in_the_film():
+    found, = neighbours([*frames("training", 0, 13), *frames("validation", 10)])
+    assert "x/0001TP_000010.png (3 from x/0001TP_000013.png)" in found.text
+
+
 def test_a_frame_behind_another_one_is_no_neighbour():
     for part in ("validation", "test"):
         seen = [*frames("validation", 60), *frames(part, 90), *frames("training", 120)]
