@@ -26,11 +26,11 @@ def font() -> ImageFont.FreeTypeFont:
 
 
 def grid(pictures: list[Image.Image], captions: list[str], columns: int) -> Image.Image:
-    """The pictures in rows of `columns`, each with its caption below, wrapped to its width.
+    """The pictures in rows of `columns`, each with its caption below, in lines of as many letters
+    as "n" fits into the widest picture: they break at spaces, of which one follows each ";".
 
     All are enlarged by one whole factor, the least that makes the narrowest LEAST_CELL wide or
-    wider, without smoothing: pixels stay visible.
-    Raises ValueError where there are no pictures, or not as many captions.
+    wider, unsmoothed. Raises ValueError where there are no pictures, or not as many captions.
     """
     if not pictures or len(pictures) != len(captions):
         raise ValueError(f"grid needs as many captions as pictures and at least one, got "

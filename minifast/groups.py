@@ -136,7 +136,7 @@ def group_rates(lr: float | slice, groups: int) -> list[float]:
     slice(1e-5, 1e-3)  from the first to the last group in equal ratios: 1e-5, 1e-4, 1e-3
 
     The last group always has the last rate, also where it is the only one.
-    Raises ValueError, `must be above 0 and finite`, on other rates, TypeError on anything else.
+    Raises ValueError, `must be above 0 and finite`, on other rates; on all else a TypeError for lr.
     Source: fastai v1, basic_train.lr_range.
     """
     if isinstance(lr, slice) and lr.stop is not None and lr.step is None:

@@ -162,7 +162,7 @@ def iou_table(counts: Score, names: Sequence[str], void_code: int | None = None)
 def constant_class(pixels: Tensor, void_code: int | None = None) -> tuple[int, float, float]:
     """(class, accuracy, mean IoU) of always answering the most common class, of equals the first.
 
-    pixels     (c) int, how many the truth has of each class; ValueError where all are 0
+    pixels     (c) int, of each class; ValueError if the `number of labelled pixels` is below 1
     void_code  the class whose pixels do not count, or None
     Accuracy is its share of the pixels that count, and so is its IoU; others that occur have 0.
     """

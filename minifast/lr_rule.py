@@ -38,22 +38,23 @@ def suggestion(rates: list[float], losses: list[float], earlier_lr: float | slic
     earlier_lr     after unfreezing: the last group's rate before; it matters where the curve rises
     div            what to divide that by; the lesson takes 5 or 10
 
-    The level and the noise are those of the first n // 4 losses (`flat_start`). The curve ends
-    where it blows up: `until_blow_up`, with most = level + the greater of level and 6 times the
-    noise. How far below the level is its lowest local mean (`way_down`, after that quarter)?
+    The level and the noise are those of the first n // 4 losses, at least one (`flat_start`). The
+    curve ends where it blows up: `until_blow_up`, with most = level + the greater of level and 6
+    times the noise. How far below the level is its lowest local mean, after that (`way_down`)?
 
-    falls   by more than a tenth of the level and 4 times the noise: see `falling`, for the rates of
-            the steepest and the lowest point
+    falls   by more than a tenth of the level and than 4 times the noise: see `falling`, for the
+            rates of the steepest and the lowest point
     flat    by no more than a tenth of the level or the noise, whichever is greater. Where it also
             rises, see `rising`, for the rate of its `elbow`, and earlier_lr / div. It rises where
             it blows up, or the median of its last three losses is above the level by more than a
             tenth of that and 4 times the noise
 
-    `no_answer`, with a word on what to change, is given to all else, that is to a curve
-    - of under 40 batches or two decades (factors of ten), or that ends in that quarter (start_lr)
-    - that is neither flat nor clearly falls: too noisy (a bigger batch size)
-    - that falls and is lowest in its last half decade, or is flat and does not rise (end_lr)
-    - that is flat and rises from an elbow in that quarter: from the first rates on (start_lr)
+    `no_answer`, with these words and the knob to turn, is given to all else, to a curve that
+    - so ended has under 40 batches or two decades (factors of ten), or ends in that quarter:
+      `39 of 100 batches count` (start_lr, num_it)
+    - neither is flat nor falls: `too noisy` (batch size)
+    - falls and is lowest in its last half decade: `it still falls at its end` (end_lr)
+    - is flat: `neither falls nor rises` (end_lr), or with its elbow in that quarter (start_lr)
 
     Raises ValueError where earlier_lr is not above 0, or div is below 1; TypeError where earlier_lr
     is no rate. Source: fast.ai 2019, lesson 3; fastai v1 and v2 suggest rates for falls only.
