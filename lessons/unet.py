@@ -45,7 +45,9 @@ print(tuple(x.shape), "from a row of a mask:", *y[0, s.rows // 2, ::8].tolist(),
 
 # %% A net of one layer, 1x1: it looks at a pixel's three colours alone, and scores each class
 # Lay all pixels in one column, and it is a classifier of the kind you know, with its loss.
-logits, void = nn.Conv2d(3, len(codes), 1).to(x.device)(x), codes.index("Void")     # (n, c, h, w)
+with seeded(42):
+    small, model = nn.Conv2d(3, len(codes), 1), UNet(len(codes), channels=16)       # used below
+logits, void = small.to(x.device)(x), codes.index("Void")                           # (n, c, h, w)
 column, truth = logits.movedim(1, -1).flatten(0, 2), y.flatten()                    # (n*h*w, c)
 print("as by hand:", torch.allclose(pixel_loss(logits, y), F.cross_entropy(column, truth)))
 right = (column.argmax(dim=1) == truth)[truth != void].float().mean()
@@ -53,12 +55,10 @@ print(f"by hand {right:.6f} ours {float(foreground_accuracy(logits, y, void)):.6
 
 # %% A U-Net looks around: less and less where on the way down, more and more what; then up again
 # Watch what comes out of each level: channels, rows and columns. Bridges, in red, join equal sizes.
-with seeded(42):
-    model = UNet(len(codes), channels=16).to(x.device)
 shapes, bottom = [], len(model.downs)
 for level in (model.first, *model.downs, *model.ups):
     level.register_forward_hook(lambda level, x, y: shapes.append(tuple(y.shape[1:])))
-model(x)
+model.to(x.device)(x)
 pen = ImageDraw.Draw(u := Image.new("RGB", (860, 400), "white"))
 for number, (c, h, w) in enumerate(shapes):                 # a box as high as h, as wide as c / 4
     left, middle = 20 + 90 * number, 50 + 75 * (bottom - abs(bottom - number))
