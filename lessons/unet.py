@@ -46,8 +46,8 @@ print(tuple(x.shape), "from a row of a mask:", *y[0, s.rows // 2, ::8].tolist(),
 # %% A net of one layer, 1x1: it looks at a pixel's three colours alone, and scores each class
 # Lay all pixels in one column, and it is a classifier of the kind you know, with its loss.
 with seeded(42):
-    small, model = nn.Conv2d(3, len(codes), 1), UNet(len(codes), channels=16)       # used below
-logits, void = small.to(x.device)(x), codes.index("Void")                           # (n, c, h, w)
+    pixelwise, model = nn.Conv2d(3, len(codes), 1), UNet(len(codes), channels=16)
+logits, void = pixelwise.to(x.device)(x), codes.index("Void")                       # (n, c, h, w)
 column, truth = logits.movedim(1, -1).flatten(0, 2), y.flatten()                    # (n*h*w, c)
 print("as by hand:", torch.allclose(pixel_loss(logits, y), F.cross_entropy(column, truth)))
 right = (column.argmax(dim=1) == truth)[truth != void].float().mean()
