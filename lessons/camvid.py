@@ -10,26 +10,25 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from minifast import check, processes
-from minifast.databunch import DataBunch
 from minifast.datablock import SegmentationList
+from minifast.databunch import DataBunch
 from minifast.images import image_size, open_mask
 from minifast.interpret import confusion_picture, constant_class, iou_table, picture_scores, worst
 from minifast.learner import Learner
 from minifast.listing import picture_files, read_lines
 from minifast.loader import imagenet_stats
-from minifast.metrics import confusion, foreground_accuracy, mean_iou
-from minifast.scores import name_of
-from minifast.seeds import seeded
+from minifast.metrics import confusion, foreground_accuracy, mean_iou, name_of
 from minifast.targets import pixel_loss
+from minifast.tools import check, processes
+from minifast.tools.seeds import seeded
 from minifast.transforms import get_transforms
 from minifast.unet import UNet
 from minifast.vision import ARCHS, unet_learner
-from page import show, start_page
-from results import check_first, find_rate, print_table, train_stage, with_masks, write_results
-from runs import checkpoints, start_run
-from sample_data import camvid
-from settings import read_settings
+from kit.page import show, start_page
+from kit.results import check_first, find_rate, print_table, train_stage, with_masks, write_results
+from kit.runs import checkpoints, first_goes_ahead, start_run
+from kit.sample_data import camvid
+from kit.settings import read_settings
 
 
 # %% Settings: the notebook's own, and what is different from scratch, or with --quick
@@ -74,12 +73,12 @@ def presets(given: Settings) -> dict:
 
 
 s = read_settings(Settings, __doc__, presets)
-processes.join()                # where torchrun started several: see minifast/processes.py
+processes.join()                # where torchrun started several: see minifast/tools/processes.py
 out = start_page(s.out)
 start_run(out, s)
 
 # %% The data: pictures, and for each a mask of the same size, whose pixels are class numbers
-with processes.first_goes_ahead():
+with first_goes_ahead():
     path = Path(s.data or camvid(out / f"streets-{s.streets}-{s.size[0]}", s.streets, s.size[0]))
 suffix = picture_files(path / "labels")[0].suffix
 
@@ -106,7 +105,7 @@ full = s.size if any(s.size) else image_size(first)
 # %% Ready batches. Masks move with their pictures; their pixels are never blended, only chosen
 def loaders(size: tuple[int, int], bs: int) -> DataBunch:
     return (src.transform(get_transforms(), size=size)
-            .databunch(bs=processes.share_of(bs), seed=s.seed, cache=s.cache)
+            .databunch(bs=bs, seed=s.seed, cache=s.cache)
             .normalize(imagenet_stats))
 
 

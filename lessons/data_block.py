@@ -13,9 +13,9 @@ import torch
 from minifast.datablock import ImageList
 from minifast.loader import imagenet_stats
 from minifast.transforms import get_transforms
-from page import show, start_page
-from sample_data import planet
-from settings import read_settings
+from kit.page import show, start_page
+from kit.sample_data import planet
+from kit.settings import read_settings
 
 
 @dataclass

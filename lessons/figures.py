@@ -6,6 +6,7 @@ to see that all lessons run; then the pictures go elsewhere. Any lesson that fai
 
 from csv import DictReader
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 import subprocess
 import sys
@@ -13,12 +14,12 @@ from tempfile import TemporaryDirectory
 
 from PIL import Image
 
-from minifast.draw import grid, overlay, with_legend
-from minifast.files import replacing
 from minifast.images import open_image, open_mask, to_pil
 from minifast.inference import load_learner
 from minifast.splits import by_rand_pct
-from settings import read_settings
+from minifast.tools.draw import grid, overlay, with_legend
+from minifast.tools.files import write_atomic
+from kit.settings import read_settings
 
 LESSONS = Path(__file__).resolve().parent
 # In the order of the lecture; of each lesson the pictures to keep.
@@ -67,8 +68,9 @@ def cover(planet: Path, camvid: Path) -> Image.Image:
 
 def keep(picture: Image.Image, file: Path) -> None:
     """Write a picture as a small PNG, whole or not at all, and say how large it is."""
-    with replacing(file) as temporary:
-        picture.save(temporary, "PNG", optimize=True)
+    png = BytesIO()
+    picture.save(png, "PNG", optimize=True)
+    write_atomic(file, png.getvalue())
     print(f"{file}  {file.stat().st_size:,} bytes")
 
 

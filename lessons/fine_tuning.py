@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 import torch
 
-from minifast.databunch import DataBunch
 from minifast.datablock import ImageList
-from minifast.files import save_tensors
+from minifast.databunch import DataBunch
 from minifast.groups import group_rates
 from minifast.resnet import resnet18
+from minifast.tools.files import save_tensors
 from minifast.vision import cnn_learner
-from page import show, start_page
-from sample_data import WEATHER, planet
-from settings import read_settings
+from kit.page import show, start_page
+from kit.sample_data import WEATHER, planet
+from kit.settings import read_settings
 
 
 @dataclass

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 
 from minifast.datablock import ImageList
-from minifast.draw import chart
-from minifast.files import save_tensors
 from minifast.lr_finder import lr_find
 from minifast.resnet import resnet18
+from minifast.tools.draw import chart
+from minifast.tools.files import save_tensors
 from minifast.vision import cnn_learner
-from page import show, start_page
-from sample_data import planet
-from settings import read_settings
+from kit.page import show, start_page
+from kit.sample_data import planet
+from kit.settings import read_settings
 
 
 @dataclass

@@ -9,13 +9,12 @@ from functools import partial
 
 import torch
 
-from minifast.draw import chart
-from minifast.metrics import accuracy_thresh, fbeta, metric, register
-from minifast.scores import Score, name_of
+from minifast.metrics import Score, accuracy_thresh, fbeta, metric, name_of, register
 from minifast.targets import Tags
-from page import show, start_page
-from sample_data import planet_tags
-from settings import read_settings
+from minifast.tools.draw import chart
+from kit.page import show, start_page
+from kit.sample_data import planet_tags
+from kit.settings import read_settings
 
 
 @dataclass

@@ -12,23 +12,24 @@ from typing import Literal
 
 import torch
 
-from minifast import check, processes
-from minifast.databunch import DataBunch
 from minifast.datablock import ImageList
-from minifast.files import save_tensors
+from minifast.databunch import DataBunch
 from minifast.inference import load_learner
 from minifast.interpret import constant_tags, tag_table, worst_per_tag_picture
+from minifast.listing import unique
 from minifast.loader import imagenet_stats
 from minifast.metrics import accuracy_thresh, fbeta
 from minifast.submission import write_submission
 from minifast.thresholds import tuned
+from minifast.tools import check, processes
+from minifast.tools.files import save_tensors
 from minifast.transforms import get_transforms
 from minifast.vision import ARCHS, cnn_learner
-from page import show, start_page
-from results import check_first, find_rate, print_table, train_stage, write_results
-from runs import checkpoints, start_run
-from sample_data import planet
-from settings import read_settings
+from kit.page import show, start_page
+from kit.results import check_first, find_rate, print_table, train_stage, write_results
+from kit.runs import checkpoints, first_goes_ahead, start_run
+from kit.sample_data import planet
+from kit.settings import read_settings
 
 
 # %% Settings: the notebook's own, and what is different without real tiles, or with --quick
@@ -70,7 +71,7 @@ def presets(given: Settings) -> dict:
 
 
 s = read_settings(Settings, __doc__, presets)
-processes.join()                # where torchrun started several: see minifast/processes.py
+processes.join()                # where torchrun started several: see minifast/tools/processes.py
 out = start_page(s.out)
 check.between("--thresh", s.thresh, 0, 1)
 start_run(out, s)
@@ -78,7 +79,7 @@ small, big = s.sizes
 arch = ARCHS[s.arch]
 
 # %% The data: a table with a row per tile, and a folder of JPEGs
-with processes.first_goes_ahead():
+with first_goes_ahead():
     path = Path(s.data) if s.data else planet(out / f"tiles-{s.tiles}", n=s.tiles)
 
 # %% Which files, which of them for validation, and which tags has each?
@@ -98,13 +99,13 @@ def loaders(labelled: ImageList, size: int) -> DataBunch:
     for folder in s.test_folder:
         labelled = labelled.add_test_folder(Path(folder).absolute())
     return (labelled.transform(tfms, size=size)
-            .databunch(bs=processes.share_of(s.bs), seed=s.seed, cache=s.cache)
+            .databunch(bs=s.bs, seed=s.seed, cache=s.cache)
             .normalize(imagenet_stats))
 
 
 data = loaders(src, small)
 if s.test_folder:               # or the submission would fail in the end
-    check.unique("names of test tiles", [file.stem for file in data.test_dl.dataset.files])
+    unique("names of test tiles", [file.stem for file in data.test_dl.dataset.files])
 
 # %% Look at all of it before training: what would stop that in an hour is known in a minute
 check_first(data, s.skip_check)

@@ -11,13 +11,13 @@ lessons/planet.py. Read first: minifast/inference.py.
 from dataclasses import dataclass
 import sys
 
-from minifast.draw import grid
 from minifast.images import open_image, to_pil
 from minifast.inference import files_in, load_learner
 from minifast.targets import Masks
-from page import show, start_page
-from results import with_masks
-from settings import read_settings
+from minifast.tools.draw import grid
+from kit.page import show, start_page
+from kit.results import with_masks
+from kit.settings import read_settings
 
 
 # %% Settings

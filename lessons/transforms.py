@@ -9,14 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from minifast.draw import grid, overlay
 from minifast.geometry import compose, dihedral, rotation, symmetric_warp, warp, zoom
 from minifast.images import to_pil
+from minifast.tools.draw import grid, overlay
 from minifast.transforms import apply, get_transforms
-from page import sheet, show, start_page
-from sample_data import draw_tile
-from settings import read_settings
-from street import draw_street
+from kit.page import sheet, show, start_page
+from kit.sample_data import draw_street, draw_tile
+from kit.settings import read_settings
 
 
 @dataclass
@@ -73,7 +72,8 @@ show(sheet(middle, ["as it was", "three samplings", "one sampling"], 3), out / "
 pixels, classes = draw_street(np.random.default_rng(s.seed))            # (h, w, 3), (h, w)
 street = torch.from_numpy(pixels).permute(2, 0, 1).expand(4, -1, -1, -1) / 255      # (4, 3, h, w)
 mask = torch.from_numpy(classes).expand(4, -1, -1)                      # (4, h, w)
-print(draws := get_transforms().draw(4, torch.Generator().manual_seed(s.seed)))
+draws = get_transforms().draw(4, torch.Generator().manual_seed(s.seed))
+print("drawn for four pictures: flipped", draws.k.tolist(), "turned by degrees", draws.degrees)
 streets, masks = apply(draws, street, mask)
 print("classes", masks.unique().tolist(), "blended", len(warp(mask / 1, rotation(5)).unique()))
 pictures = [to_pil(x) for x in (street[0], *streets)]

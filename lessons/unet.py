@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from minifast.datablock import SegmentationList
 from minifast.learner import Learner
 from minifast.metrics import foreground_accuracy, mean_iou
-from minifast.seeds import seeded
 from minifast.targets import pixel_loss
+from minifast.tools.seeds import seeded
 from minifast.unet import UNet
-from page import show, start_page
-from sample_data import camvid
-from settings import read_settings
+from kit.page import show, start_page
+from kit.sample_data import camvid
+from kit.settings import read_settings
 
 
 @dataclass

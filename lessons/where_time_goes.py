@@ -2,7 +2,7 @@
 
 You measure this machine: each part alone, then the whole, which should take little more than its
 parts; and what workers, cache, precision, batch size and picture size buy. Takes forty seconds; on
-your own pictures, with --data FOLDER. Read first: minifast/fetcher.py, minifast/device.py.
+your own pictures, with --data FOLDER. Read first: minifast/fetcher.py, minifast/tools/device.py.
 """
 
 from dataclasses import asdict, dataclass
@@ -18,20 +18,22 @@ import torch
 
 from minifast.databunch import DataBunch
 from minifast.dataset import Dataset
-from minifast.device import default_device, default_workers, device_name, uses_bfloat16
 from minifast.fetcher import collate
-from minifast.files import write_atomic
 from minifast.listing import picture_files
 from minifast.loader import Loader, imagenet_stats
-from minifast.progress import table
-from minifast.seeds import generator_for
 from minifast.targets import Tags
+from minifast.thresholds import table
+from minifast.tools.device import default_device, uses_bfloat16
+from minifast.tools.files import write_atomic
+from minifast.tools.seeds import generator_for
 from minifast.transforms import get_transforms
 from minifast.vision import ARCHS, cnn_learner
-from page import show, start_page
-from sample_data import planet
-from settings import read_settings
-from timing import Figure, Training, bars, difference, race, ratio
+from minifast.workers import default_workers
+from kit.page import show, start_page
+from kit.results import device_name
+from kit.sample_data import planet
+from kit.settings import read_settings
+from kit.timing import Figure, Training, bars, difference, race, ratio
 
 
 @dataclass
@@ -194,7 +196,8 @@ if device.type == "cuda":
 show(bars(figures), out / "bars.png")
 content = json.dumps({
     "settings": asdict(s), "device": device_name(device), "torch": torch.__version__,
-    "figures": {name: asdict(figure) for name, figure in figures.items()}, "ratios": ratios})
+    "figures": {name: asdict(figure) for name, figure in figures.items()}, "ratios": ratios,
+    "peak_memory": torch.cuda.max_memory_allocated() if device.type == "cuda" else None})
 print(write_atomic(out / "results.json", content.encode()))
 if s.json:
     print(content, file=terminal)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from minifast import check, processes
 from minifast.databunch import DataBunch
-from minifast.files import load_tensors, refuse_existing, save_tensors
 from minifast.recorder import Recorder
+from minifast.tools import check
+from minifast.tools.files import load_tensors, refuse_existing, save_tensors
 
 EXPORTED = "a model for minifast.inference"
 
@@ -30,8 +30,19 @@ def read_state(file: Path | str, mine: dict) -> dict:
     for name in ("classes", "groups"):
         if saved[name] != mine[name]:
             raise ValueError(f"{file} has {name} {saved[name]}, this learner has {mine[name]}")
-    check.same_weights(file, saved["model"], mine["model"])
+    same_weights(file, saved["model"], mine["model"])
     return saved
+
+
+def same_weights(source: object, have: dict[str, Tensor], want: dict[str, Tensor]) -> None:
+    """Raise ValueError, naming source and parameters, unless `have`, the tensors by name from that
+    source, and `want`, those of the model, agree in all names and shapes."""
+    shapes = [{name: getattr(value, "shape", None) for name, value in weights.items()}
+              for weights in (have, want)]
+    wrong = [name for name in {**have, **want} if shapes[0].get(name) != shapes[1].get(name)]
+    if wrong:
+        raise ValueError(f"the weights of {source} do not fit this model: {len(wrong)} are "
+                         f"missing, unknown or of another shape: {check.some(wrong)}")
 
 
 def report(saved: dict, with_opt: bool, frozen_to: int) -> str:
@@ -93,8 +104,7 @@ def open_checkpoint(file: Path | str | None, plan: dict, resume: bool) -> dict |
         return None
     if not resume:
         refuse_existing(file, "resume=True goes on from it; or name another file")
-    there = processes.first_says(Path(file).exists())           # before it writes one
-    return read_checkpoint(file, plan) if there else None
+    return read_checkpoint(file, plan) if Path(file).exists() else None
 
 
 def read_checkpoint(file: Path | str, plan: dict) -> dict:
@@ -130,7 +140,7 @@ def export(file: Path | str, model: nn.Module, data: DataBunch, thresh: float | 
     target, dataset, stats = data.known_target(), data.train_ds, data.train_dl.stats
     size, thresh = getattr(dataset, "size", None), torch.as_tensor(thresh, dtype=torch.float32)
     if thresh.ndim:
-        check.one_each("thresh", thresh.tolist(), len(target.classes), "class")
+        check.between("number of thresholds", len(thresh), len(target.classes), len(target.classes))
     return save_tensors(file, {
         "content": EXPORTED, "model": model.state_dict(),
         "recipe": getattr(model, "recipe", {"kind": "own", "arch": type(model).__name__}),

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy
 import torch
 
-from minifast import check
 from minifast.databunch import DataBunch
 from minifast.dataset import Dataset
 from minifast.labels import first_group, tags_in, target_for
@@ -26,6 +25,7 @@ from minifast.loader import Transform, as_pair
 from minifast.sizes import METHODS, check_size
 from minifast.splits import by_folder, by_idx, by_names, by_rand_pct
 from minifast.targets import Target
+from minifast.tools import check
 
 
 @dataclass(frozen=True)

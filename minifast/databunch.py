@@ -2,18 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from PIL import Image
 import torch
 from torch import Tensor
 
-from minifast import draw, processes
 from minifast.cache import Cache, bytes_of
 from minifast.dataset import Dataset
-from minifast.device import default_device, default_workers, free_memory
 from minifast.images import to_pil
 from minifast.loader import Batch, Loader, Stats, Transform, as_pair, denormalize
 from minifast.targets import Masks, Target
+from minifast.tools import draw, processes
+from minifast.tools.device import default_device
+from minifast.workers import default_workers
 
 
 CACHE_SHARE = 0.5                               # of the free memory: what decoded pictures may take
@@ -21,7 +23,7 @@ CACHE_SHARE = 0.5                               # of the free memory: what decod
 
 def keep_decoded(datasets: Sequence[Dataset]) -> None:
     """Have each of the datasets decode a file once: give it caches, if all of them together take no
-    more than CACHE_SHARE of device.free_memory(); else print why not, and all is as before.
+    more than CACHE_SHARE of free_memory(); else print why not, and all is as before.
 
     Processes on one machine share that, and each keeps what it has decoded for itself. A file that
     is changed later is not seen. Raises TypeError where one is no Dataset.
@@ -30,10 +32,10 @@ def keep_decoded(datasets: Sequence[Dataset]) -> None:
         if not isinstance(dataset, Dataset):
             raise TypeError("cache=True is for minifast.dataset.Dataset; a "
                             f"{type(dataset).__name__} has to keep its own pictures")
-    free = free_memory() // processes.on_this_machine()
+    free = free_memory() // processes.COUNT
     wanted = [dataset.decoded_shapes() for dataset in datasets]
     size = sum(bytes_of(*each) for shapes in wanted for each in shapes)
-    if any(processes.gathered(size > CACHE_SHARE * free)):          # all do the same
+    if size > CACHE_SHARE * free:
         print(f"cache=True is left out, and files are decoded in each epoch: decoded, they take "
               f"{size / 1e9:.2f} GB, " + (f"more than {CACHE_SHARE:.0%} of the {free / 1e9:.2f} GB "
                                           "of free memory" if free else
@@ -41,6 +43,14 @@ def keep_decoded(datasets: Sequence[Dataset]) -> None:
         return
     for dataset, shapes in zip(datasets, wanted):
         dataset.caches = [Cache(*each) for each in shapes]
+
+
+def free_memory() -> int:
+    """Bytes of main memory that can still be taken; 0 where the system does not tell. Linux does"""
+    if not Path("/proc/meminfo").exists():
+        return 0
+    words = Path("/proc/meminfo").read_text().split()
+    return 1024 * int(words[words.index("MemAvailable:") + 1])
 
 
 @dataclass(frozen=True)
@@ -68,7 +78,7 @@ class DataBunch:
         train_ds, valid_ds, test_ds   the data sets; the last two may be None
         target       kind of target; None takes that of train_ds, if it has one
         tfms         (x, y, rng) -> (x, y) for training; or a pair, also for validation and test
-        bs, val_bs   batch sizes; val_bs None is bs; with several processes, for each of them
+        bs, val_bs   batch sizes; val_bs None is bs
         num_workers, device   None: what suits this machine
         seed         of shuffling, cuts and transforms
         cache        keep decoded pictures (and masks) of training and validation in memory, see

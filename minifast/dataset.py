@@ -10,9 +10,9 @@ from torch import Tensor
 
 from minifast.cache import Cache
 from minifast.images import image_size, read_image
-from minifast.seeds import seed_of
 from minifast.sizes import CENTRE, cut, scaled_size
 from minifast.targets import Masks, Target
+from minifast.tools.seeds import seed_of
 
 
 class Dataset:

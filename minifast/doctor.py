@@ -14,7 +14,6 @@ from time import perf_counter
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from minifast import check
 from minifast.databunch import DataBunch
 from minifast.dataset import Dataset
 from minifast.findings import (CLEAR, PARTS, Finding, Look, bad_items, by, odd_modes, odd_sizes,
@@ -22,8 +21,9 @@ from minifast.findings import (CLEAR, PARTS, Finding, Look, bad_items, by, odd_m
 from minifast.images import upright_size
 from minifast.leaks import copies, neighbours
 from minifast.loader import Loader
-from minifast.progress import bar
 from minifast.targets import Categories, Masks, Target
+from minifast.tools import check
+from minifast.tools.progress import bar
 
 WIDTH = 100
 

@@ -6,9 +6,8 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, default_collate
 
-from minifast import check
-from minifast.device import fork_context, has_room
-from minifast.workers import Watched, ignore_ctrl_c, let_go, number_of
+from minifast.tools import check
+from minifast.workers import FORK, Watched, ignore_ctrl_c, let_go, number_of
 
 Batch = tuple[Tensor, Tensor]
 
@@ -26,7 +25,7 @@ class Fetcher:
 
     def __init__(self, dataset: object, num_workers: int, device: torch.device):
         self.dataset, self.device = dataset, device
-        self.context = fork_context() if num_workers else None      # refused without workers
+        self.context = FORK if num_workers else None      # refused without workers
         self.num_workers = num_workers if self.context else 0
         self.idle: DataLoader | None = None     # one whose workers wait for the next epoch
         self.watched: Watched | None = None     # what the workers of the latest epoch are at
@@ -37,8 +36,6 @@ class Fetcher:
 
         seed  of the workers' random numbers, which a data set of your own may draw
         """
-        if not keys:                            # of several processes this one has no part
-            return
         if self.memory is None and hasattr(self.dataset, "whole"):
             self.memory = self.all_in_memory(few=len(keys[0]))
         if self.memory is not None:
@@ -67,9 +64,11 @@ class Fetcher:
     def all_in_memory(self, few: int) -> Batch | None:
         """The data set's whole(few), on the device where that has room, else on the CPU; or None"""
         whole = self.dataset.whole(few)
-        if whole is None or not has_room(self.device, sum(part.nbytes for part in whole)):
+        if whole is None or self.device.type != "cuda":
             return whole
-        return tuple(part.to(self.device) for part in whole)
+        free, _ = torch.cuda.mem_get_info(self.device.index)
+        has_room = sum(part.nbytes for part in whole) <= free / 4
+        return tuple(part.to(self.device) for part in whole) if has_room else whole
 
     def gathered(self, keys: Sequence[list]) -> Iterator[Batch]:
         """The batches with these keys, out of memory: what collate makes of the same items."""

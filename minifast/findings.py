@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from minifast import check
+from minifast.tools import check
 
 PARTS = TRAIN, VALID, TEST = "training", "validation", "test"
 FEW = 10                                    # a class shall have as many training pictures

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from minifast import check
 from minifast.schedules import exponential
+from minifast.tools import check
 
 
 def body_of(net: nn.Module, name: str) -> nn.Sequential:

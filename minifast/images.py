@@ -11,8 +11,8 @@ from PIL import ExifTags, Image, ImageOps
 import torch
 from torch import Tensor
 
-from minifast import check
 from minifast.sizes import CENTRE, METHODS, check_size, cut, scaled_size
+from minifast.tools import check
 
 TURNED = (5, 6, 7, 8)                       # EXIF orientations that swap rows and columns
 NUMBERS = ("L", "P", "I", "I;16")           # Pillow's modes with one whole number for each pixel

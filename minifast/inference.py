@@ -13,18 +13,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from minifast import check
-from minifast.checkpoints import EXPORTED
+from minifast.checkpoints import EXPORTED, same_weights
 from minifast.databunch import DataBunch
 from minifast.dataset import Dataset
-from minifast.device import default_device, uses_bfloat16
-from minifast.files import load_tensors
 from minifast.listing import picture_files
 from minifast.loader import Stats
 from minifast.predictions import predict
-from minifast.seeds import seeded
 from minifast.sizes import METHODS
 from minifast.targets import Categories, Masks, Tags, Target
+from minifast.tools import check
+from minifast.tools.device import default_device, uses_bfloat16
+from minifast.tools.files import load_tensors
+from minifast.tools.seeds import seeded
 from minifast.tta import mean_over_views
 from minifast.vision import build
 
@@ -55,7 +55,7 @@ def load_learner(file: Path | str, arch: Callable[[], nn.Module] | None = None,
     try:
         with seeded(0):
             model = build(saved["recipe"], len(saved["classes"]), arch)
-        check.same_weights(file, saved["model"], model.state_dict())
+        same_weights(file, saved["model"], model.state_dict())
         model.load_state_dict(saved["model"])
     except Exception as error:              # whatever a net of another shape complains of
         raise ValueError(f"the model of {file} cannot be made: {error}") from error

@@ -13,13 +13,12 @@ import torch
 from torch import Tensor, nn
 import torch.nn.functional as F
 
-from minifast import check, processes
-from minifast.draw import font, grid
 from minifast.images import open_image, to_pil
 from minifast.loader import Loader
-from minifast.progress import table
-from minifast.scores import Metric, Score, name_of, score
-from minifast.thresholds import check_tags, one_per_tag
+from minifast.metrics import Metric, Score, name_of, score
+from minifast.thresholds import check_tags, one_per_tag, table
+from minifast.tools import check
+from minifast.tools.draw import FONT, grid
 from minifast.training import evaluating, outputs
 
 
@@ -51,7 +50,7 @@ def tag_table(probabilities: Tensor, targets: Tensor, names: Sequence[str],
     names    of the c tags; ValueError where they are not as many
     """
     counts = tag_counts(probabilities, targets, thresh)
-    check.one_each("names", names, len(counts), "tag")
+    check.between("number of names", len(names), len(counts), len(counts))
     thresholds = one_per_tag(thresh, probabilities)
     hits, said, support = counts[:, 1, 1], counts[:, :, 1].sum(dim=1), counts[:, 1].sum(dim=1)
     f2 = 5 * hits / (4 * support + said)
@@ -70,7 +69,7 @@ def constant_tags(targets: Tensor, metrics: Sequence[Metric]) -> dict[str, dict[
 
     targets  (n, c) 0 or 1; errors: thresholds.check_tags
     metrics  functions of (probabilities, targets, sigmoid=False), such as partial(fbeta,
-             thresh=0.2); in the result they go by scores.name_of
+             thresh=0.2); in the result they go by metrics.name_of
 
     "best constant tags" are the k most frequent (of equal ones the first), for that k from 1 to c
     which has the best value of the last metric (of equal ones the least): a generous baseline.
@@ -110,8 +109,8 @@ def worst_per_tag_picture(probabilities: Tensor, targets: Tensor, names: Sequenc
     size     (rows, columns) in which they are opened, see images.open_image
     """
     numbers = worst_per_tag(probabilities, targets, k)
-    check.one_each("names", names, len(numbers), "tag")
-    check.one_each("files", files, len(targets), "picture")
+    check.between("number of names", len(names), len(numbers), len(numbers))
+    check.between("number of files", len(files), len(targets), len(targets))
     cells = [(tag, i) for tag, row in enumerate(numbers.tolist()) for i in row]
     captions = [f"{names[tag]}: {'yes' if targets[i, tag] else 'no'}, "
                 f"said {probabilities[i, tag]:.2f};{Path(files[i]).name}" for tag, i in cells]
@@ -128,7 +127,7 @@ def picture_scores(model: nn.Module, loader: Loader, metric: Metric,
     with loader.explained(), evaluating(model):
         batches = [[float(score(metric, logits[i:i + 1], y[i:i + 1])) for i in range(len(y))]
                    for logits, y in outputs(model, loader, autocast)]
-    return torch.tensor(sum(processes.in_order(batches), []), dtype=torch.float64)
+    return torch.tensor(sum(batches, []), dtype=torch.float64)
 
 
 def worst(scores: Tensor, k: int) -> list[int]:
@@ -147,7 +146,7 @@ def iou_table(counts: Score, names: Sequence[str], void_code: int | None = None)
     names      of the c classes; ValueError where they are not as many
     void_code  the same as for `confusion`: this class has no IoU
     """
-    check.one_each("names", names, len(counts.hits), "class")
+    check.between("number of names", len(names), len(counts.hits), len(counts.hits))
     pixels, both = counts.hits.sum(dim=1), counts.hits.diag()                 # (c)
     union = pixels + counts.hits.sum(dim=0) - both
     if void_code is not None:
@@ -180,14 +179,14 @@ def confusion_picture(shares: Tensor, names: Sequence[str]) -> Image.Image:
     shares  (c, c) 0..1, NaN where a class does not occur: Score.values of metrics.confusion
     names   of the c classes
     """
-    cell, margin = 34, 12 + max(ceil(font().getlength(name)) for name in names)
+    cell, margin = 34, 12 + max(ceil(FONT.getlength(name)) for name in names)
     side = margin + cell * len(names)
     # The names of the columns are written as rows of a second picture, which is then turned.
     sheet, turned = (Image.new("RGB", (side, side), "white") for _ in range(2))
     for i, name in enumerate(names):
         y = margin + (i + 0.5) * cell
-        ImageDraw.Draw(sheet).text((margin - 6, y), name, "black", font(), anchor="rm")
-        ImageDraw.Draw(turned).text((6, y), name, "black", font(), anchor="lm")
+        ImageDraw.Draw(sheet).text((margin - 6, y), name, "black", FONT, anchor="rm")
+        ImageDraw.Draw(turned).text((6, y), name, "black", FONT, anchor="lm")
     sheet.paste(turned.rotate(90).crop((margin, side - margin, side, side)), (margin, 0))
     pen = ImageDraw.Draw(sheet)
     for (row, column), share in numpy.ndenumerate(shares.numpy()):
@@ -196,5 +195,5 @@ def confusion_picture(shares: Tensor, names: Sequence[str]) -> Image.Image:
             pale = round(255 * (1 - share))
             pen.rectangle([x, y, x + cell - 2, y + cell - 2], (pale, pale, 255))
             pen.text((x + cell / 2, y + cell / 2), f"{100 * share:.0f}",
-                     "black" if share < 0.5 else "white", font(), anchor="mm")
+                     "black" if share < 0.5 else "white", FONT, anchor="mm")
     return grid([sheet], ["rows: truth, columns: prediction; in percent of the row"], 1)

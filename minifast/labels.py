@@ -9,10 +9,11 @@ from pathlib import Path
 import re
 import warnings
 
-from minifast import check
 from minifast.images import image_size
-from minifast.progress import bar
+from minifast.listing import unique
 from minifast.targets import Categories, Masks, Tags, Target
+from minifast.tools import check
+from minifast.tools.progress import bar
 
 
 def tags_in(fields: Sequence[str], delim: str, files: Sequence[Path],
@@ -99,13 +100,13 @@ def checked_masks(labelled: Sequence[tuple[Path, Path]], classes: Sequence[str] 
     Raises ValueError where pictures have no mask (how many, and the first picture and mask); where
     some cannot be read, have another size than their picture, or a value that is no class
     (Masks.refuse): the first ten, and how many in all; where classes are missing (give
-    classes=codes), or two have one name (check.unique).
+    classes=codes), or two have one name (listing.unique).
     """
     if classes is None or len(classes) == 0:
         raise ValueError("which class has which number? give label_from_func(..., classes=codes), "
                          f"the name of each; got {classes}")
     target = Masks(classes, div)
-    check.unique("names of classes", target.classes)
+    unique("names of classes", target.classes)
     missing = [(mask, file) for mask, file in labelled if not mask.is_file()]
     if missing:
         mask, file = missing[0]

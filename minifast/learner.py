@@ -1,6 +1,7 @@
 """Everything that belongs to one model, in one place: data, loss, optimiser, history."""
 
 from collections.abc import Callable, Sequence
+from inspect import signature
 from pathlib import Path
 
 from PIL import Image
@@ -8,18 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from minifast import check, processes
 from minifast.checkpoints import (export, open_checkpoint, read_state, report, restore_optimizer,
                                   save_checkpoint)
 from minifast.databunch import DataBunch
-from minifast.device import uses_bfloat16
-from minifast.files import refuse_existing, save_tensors
 from minifast.groups import freeze_to, group_rates, summary
-from minifast.metrics import chosen
+from minifast.metrics import Metric, Metrics, Score, chosen, name_of
 from minifast.predictions import get_preds, predict, show_results
 from minifast.recorder import COLUMNS, Recorder
-from minifast.schedules import one_cycle_of
-from minifast.scores import Metric, Metrics, Score, name_of
+from minifast.schedules import one_cycle
+from minifast.tools import check
+from minifast.tools.device import uses_bfloat16
+from minifast.tools.files import refuse_existing, save_tensors
 from minifast.training import Loss, Schedule, fit, scores, validate
 
 MOMENTUM = 0.9                                          # Adam's beta1 outside fit_one_cycle
@@ -45,7 +45,15 @@ class Learner:
             raise ValueError("which loss? give Learner(loss_func=...), or data with a target")
         self._data, self.loss_func = data, loss_func or data.target.loss
         self.metrics = chosen(metrics)
-        check.unique("columns of the history", [*COLUMNS, *map(name_of, self.metrics)])
+        for function in self.metrics:
+            try:
+                signature(function).bind("logits", "targets")
+            except (TypeError, ValueError) as error:
+                raise TypeError(f"metric {name_of(function)} cannot take (logits, targets) alone: "
+                                f"{error}; preset the rest with partial") from error
+        columns = [*COLUMNS, *map(name_of, self.metrics)]
+        if len(set(columns)) < len(columns):
+            raise ValueError(f"columns of the history must differ, got {', '.join(columns)}")
         device = data.train_dl.device
         fast = uses_bfloat16(device, precision)
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=fast)
@@ -94,8 +102,9 @@ class Learner:
     def fit_one_cycle(self, epochs: int, max_lr: float | slice, pct_start: float = 0.3,
                       wd: float | None = None, checkpoint: Path | str | None = None,
                       resume: bool = False) -> None:
-        """Train with the one-cycle policy (schedules.one_cycle_of), each layer group up to its
-        own rate: max_lr as in groups.group_rates; epochs, wd, errors as in fit.
+        """Train with the one-cycle policy: each layer group's rate goes from peak / 25 up to peak
+        and down to peak / 250000, momentum from .95 to .85 and back. The peaks are max_lr, as in
+        groups.group_rates; epochs, wd, errors as in fit. Source: fastai v1, fit_one_cycle.
 
         pct_start   share of the batches, 0..1, in which rates rise
         checkpoint  a file in which all is saved before the first epoch and after each
@@ -107,7 +116,7 @@ class Learner:
         loader, wd = self.data.train_dl, self.wd if wd is None else wd
         peaks, batches = group_rates(max_lr, len(self.groups)), epochs * len(loader)
         plan = {"epochs": int(epochs), "max_lr": peaks, "pct_start": float(pct_start),
-                "wd": float(wd), "bs": loader.bs * processes.count(), "seed": loader.seed,
+                "wd": float(wd), "bs": loader.bs, "seed": loader.seed,
                 "pictures": [len(self.data.train_ds), len(self.data.valid_ds or ())],
                 "size": list(map(int, getattr(self.data.train_ds, "size", None) or ())),
                 "frozen_to": self.frozen_to, "metrics": list(map(name_of, self.metrics))}
@@ -122,8 +131,13 @@ class Learner:
             done, loader.epoch = saved["done"], saved["next_epoch"]
         elif checkpoint is not None:
             save(0)                         # a full disk or a wrong folder shows now
-        self._fit(epochs, one_cycle_of(peaks, batches, pct_start), wd, done,
-                  None if checkpoint is None else save)
+
+        def schedule(batch: int) -> tuple[list[float], float]:
+            rates = [one_cycle(batch, batches, peak / 25, peak, peak / 25e4, pct_start)
+                     for peak in peaks]
+            return rates, one_cycle(batch, batches, 0.95, 0.85, 0.95, pct_start)
+
+        self._fit(epochs, schedule, wd, done, None if checkpoint is None else save)
 
     def _fit(self, epochs: int, schedule: Schedule, wd: float | None, done: int = 0,
              save: Callable[[int], None] | None = None) -> None:

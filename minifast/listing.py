@@ -1,9 +1,11 @@
 """What is there: the rows of a CSV, the pictures of a folder; each checked while it is read."""
 
+from collections import Counter
+from collections.abc import Iterable
 import csv
 from pathlib import Path
 
-from minifast import check
+from minifast.tools import check
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm")
 
@@ -15,7 +17,7 @@ def listed_files(csv_file: Path, column: int | str, folder: Path, suffix: str) -
     stands twice, or a name has no file.
     """
     names = read_column(csv_file, column)
-    check.unique(f"picture names in {csv_file}", names)
+    unique(f"picture names in {csv_file}", names)
     files = tuple(folder / (name + suffix) for name in names)
     missing = [file for file in files if not file.is_file()]
     if missing:
@@ -91,3 +93,10 @@ def is_picture(file: Path) -> bool:
     """Whether a file's suffix, in small letters, is in SUFFIXES, and no part begins with a dot."""
     hidden = any(part.startswith(".") for part in file.parts)
     return file.suffix.lower() in SUFFIXES and not hidden
+
+
+def unique(what: str, names: Iterable[str]) -> None:
+    """Raise ValueError if a name comes twice; `what` says whose names they are."""
+    repeated = [name for name, times in Counter(names).items() if times > 1]
+    if repeated:
+        raise ValueError(f"{what} must differ; more than once there: {check.some(repeated)}")

@@ -13,9 +13,9 @@ import numpy
 import torch
 from torch import Generator, Tensor
 
-from minifast import check, processes
 from minifast.fetcher import Batch, Fetcher, collate
-from minifast.seeds import generator_for, seed_of
+from minifast.tools import check, processes
+from minifast.tools.seeds import generator_for, seed_of
 from minifast.workers import name_of_item
 
 Transform = Callable[[Tensor, Tensor, Generator], Batch]    # x, y on the device; rng on the CPU
@@ -41,13 +41,13 @@ class Loader:
     """Batches (x, y) of a data set, ready for the model.
 
     dataset      anything with len() and [i]; items are (picture, target)
-    bs           pictures a batch; where there are several processes, for each of them
+    bs           pictures a batch; where there are several processes, all of them together
     train        shuffle anew each epoch, move cuts (if dataset.moving), and drop a last batch that
                  is shorter than bs where more than one batch exists; else all in order
     seed, epoch  what the shuffling, the cuts and the transforms follow from; the epoch counts up
                  with each iteration, so the same loader made anew repeats itself
     num_workers  processes that fetch items, 0 for none (as on platforms that do not fork, see
-                 device.fork_context); the batches are the same
+                 workers.FORK); the batches are the same
     device       where the batches go
     tfms         (x, y, rng) -> (x, y) on a batch (n, 3, h, w) of floats 0..1, or None; rng is a
                  generator on the CPU, whatever the device, so that results do not depend on it
@@ -84,24 +84,25 @@ class Loader:
 
     def item_numbers(self, epoch: int) -> list[list[int]]:
         """The numbers of the items in each batch of an epoch (0, 1, ...), as `train` says above;
-        of all processes together, each of which takes processes.part_of a batch.
+        of all processes together. Several processes share each training batch evenly, so it has a
+        multiple of their number.
 
-        Raises ValueError where there are more processes than items to train on.
+        Raises ValueError where there are more processes than pictures in a training batch.
         """
-        n, bs = len(self.dataset), self.bs * processes.count()
+        n, bs = len(self.dataset), self.bs
         order = list(range(n))
         if self.train:
+            check.between("bs", min(n, bs), processes.COUNT)
             order = numpy.random.default_rng(seed_of(self.seed, epoch)).permutation(n).tolist()
-            check.between("number of processes", processes.count(), 1, n)
-            # Parts of one length: a mean over processes shall be the mean over the pictures.
-            order = order[:n - n % (bs if n >= bs else processes.count())]
+            bs -= bs % processes.COUNT
+            order = order[:n - n % (bs if n >= bs else processes.COUNT)]
         return [order[start:start + bs] for start in range(0, len(order), bs)]
 
     def keys(self, epoch: int) -> list[list]:
-        """What this process asks the data set for: for each batch of which it has a part, item
-        numbers, or (number, seed, epoch) where cuts move."""
-        parts = map(processes.part_of, self.item_numbers(epoch))
-        return [self.keys_of(part, epoch) for part in parts if part]
+        """What this process asks the data set for: for each batch item numbers, or (number, seed,
+        epoch) where cuts move; of a training batch its part of them."""
+        first, step = (processes.RANK, processes.COUNT) if self.train else (0, 1)
+        return [self.keys_of(numbers[first::step], epoch) for numbers in self.item_numbers(epoch)]
 
     def keys_of(self, numbers: Sequence[int], epoch: int) -> list:
         """What to ask the data set for, in an epoch, to have the items with these numbers."""
@@ -110,7 +111,7 @@ class Loader:
 
     def dropout_key(self) -> tuple[int, ...]:
         """The key of seeds.seeded for dropout in the next epoch; each process has its own."""
-        part = processes.rank()
+        part = processes.RANK
         return (self.seed, self.epoch, part) if part else (self.seed, self.epoch)
 
     def batches(self, epoch: int) -> Iterator[Batch]:

@@ -13,14 +13,14 @@ from PIL import Image
 from torch import nn
 from torch.optim import Optimizer
 
-from minifast import check, draw, processes
 from minifast.groups import group_rates
 from minifast.learner import MOMENTUM, Learner
 from minifast.lr_rule import Suggestion, suggestion
-from minifast.progress import bar
 from minifast.recorder import smoothed
 from minifast.schedules import exponential
-from minifast.seeds import seeded
+from minifast.tools import check, draw, processes
+from minifast.tools.progress import bar
+from minifast.tools.seeds import seeded
 from minifast.training import Loss, refuse_single_picture, set_rates, train_batch
 
 

@@ -12,8 +12,8 @@ from math import floor, log, log10
 import numpy
 from numpy import ndarray
 
-from minifast import check
 from minifast.groups import group_rates
+from minifast.tools import check
 
 
 @dataclass(frozen=True)

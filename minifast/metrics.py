@@ -1,29 +1,50 @@
-"""The lesson's metrics: functions of logits and targets; their knobs are preset with partial.
+"""Metrics: how well a model does, as fractions that add up from batch to batch.
 
-    acc_02 = partial(accuracy_thresh, thresh=0.2)
-
-Each returns a Score, so many hits out of so many: see scores.
+A metric takes the model's raw outputs for a batch (logits) and the right answers (targets), and
+returns a Score. Scores of batches add up to the exact value for the data set, whatever the batch
+size. Metrics only inform; they do not affect training.
 """
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from inspect import signature
 
 import torch
 from torch import Tensor
 
-from minifast import check
-from minifast.scores import Metric, Metrics, Score, check_metric
+from minifast.tools import check
+
+
+@dataclass(frozen=True)
+class Score:
+    """A fraction, hits out of out_of: two numbers, or two vectors with an entry per class."""
+
+    hits: Tensor | float
+    out_of: Tensor | float
+
+    def __add__(self, other: "Score") -> "Score":
+        return Score(self.hits + other.hits, self.out_of + other.out_of)
+
+    @property
+    def values(self) -> Tensor:
+        """hits / out_of, in float64 and on the CPU. NaN where out_of is 0."""
+        hits, out_of = (torch.as_tensor(part, dtype=torch.float64).cpu()
+                        for part in (self.hits, self.out_of))
+        return hits / out_of
+
+    def __float__(self) -> float:
+        """The value. Of a score per class, the mean over the classes that occur (out_of > 0)."""
+        return self.values.nanmean().item()
+
+
+Metric = Callable[[Tensor, Tensor], Score | Tensor | float]
+Metrics = Sequence[Metric | str] | Metric | str         # names are keys of METRICS, below
 
 
 def accuracy(logits: Tensor, targets: Tensor) -> Score:
-    """Share of pictures, or of pixels, whose most likely class is the right one.
+    """Share of pictures, or of the pixels of masks, whose largest logit is at the right class.
 
-    logits   (n, c) float, or (n, c, h, w)
-    targets  (n) int, class numbers, or (n, h, w)
-    returns  Score of right answers out of n, or n*h*w
-
-    Raises ValueError where there is not one target per answer.
-    Source: fastai v1, metrics.accuracy.
+    logits (n, c) or (n, c, h, w) float; targets (n) or (n, h, w) int, class numbers
     """
     answers = logits.argmax(dim=1)                                            # (n) or (n, h, w)
     check.same_shape("accuracy", answers=answers, targets=targets)
@@ -32,69 +53,54 @@ def accuracy(logits: Tensor, targets: Tensor) -> Score:
 
 def accuracy_thresh(logits: Tensor, targets: Tensor, thresh: float = 0.5,
                     sigmoid: bool = True) -> Score:
-    """Share of (picture, class) cells answered right; each class is a yes/no question of its own.
+    """Share of right answers to "does this picture have this tag?", over all pictures and tags.
 
-    logits   (n, c) float   raw model output; probabilities if sigmoid is False
+    Most pictures lack most tags, so a model that never predicts a tag already scores high.
+
+    logits   (n, c) float; probabilities if sigmoid is False
     targets  (n, c) 0 or 1
-    thresh   probability in 0..1; strictly above it the answer is yes
-    returns  Score of right cells out of n*c cells
-
-    Most cells are 0, so saying no to everything already scores high: see the lesson's baselines.
-    Raises ValueError where the shapes differ.
-    Source: fastai v1, metrics.accuracy_thresh; lesson 3 uses thresh=0.2.
+    thresh   a tag is predicted where its probability is strictly above this
     """
     check.same_shape("accuracy_thresh", logits=logits, targets=targets)
-    says_yes = (logits.sigmoid() if sigmoid else logits) > thresh             # (n, c) bool
-    return Score((says_yes == targets.bool()).sum(), targets.numel())
+    predicted = (logits.sigmoid() if sigmoid else logits) > thresh            # (n, c) bool
+    return Score((predicted == targets.bool()).sum(), targets.numel())
 
 
 def fbeta(logits: Tensor, targets: Tensor, thresh: float = 0.2, beta: float = 2, eps: float = 1e-9,
           sigmoid: bool = True) -> Score:
-    """The F-beta score of each picture's set of tags, averaged over pictures; Kaggle ranks by F2.
+    """F-beta of each picture's tags, averaged over pictures. Kaggle ranks Planet by F2.
 
-    For each picture, with hits = tags that are both said and true:
+    Precision is the share of the predicted tags that are true, recall the share of the true tags
+    that are predicted. beta says how many times as much recall counts as precision:
 
-        precision = hits / (tags said + eps)        recall = hits / (true tags + eps)
-        F = (1 + beta^2) precision recall / (beta^2 precision + recall + eps)
+        F = (1 + beta^2) * precision * recall / (beta^2 * precision + recall)
 
-    beta says how many times as much recall counts as precision. eps keeps 0/0 away: a picture
-    with no true tag, or none said, gives 0. Computed in float64, which keeps a small eps, and sums
-    that do not depend on the batch size.
-
-    logits   (n, c) float   raw model output; probabilities if sigmoid is False
-    targets  (n, c) 0 or 1
-    thresh   probability in 0..1; strictly above it the tag is said
-    returns  Score of the sum of F over pictures, out of n
-
-    Raises ValueError where the shapes differ.
-    Source: fastai v1, metrics.fbeta.
+    Each of the three divisors has eps added, so a picture without a hit scores 0.
+    Other arguments as for accuracy_thresh. Source: fastai v1, metrics.fbeta.
     """
     check.same_shape("fbeta", logits=logits, targets=targets)
-    said = (logits.sigmoid() if sigmoid else logits) > thresh                 # (n, c) bool
-    said, true = said.double(), targets.double()
-    hits = (said * true).sum(dim=1)                                           # (n)
-    precision = hits / (said.sum(dim=1) + eps)
+    predicted = (logits.sigmoid() if sigmoid else logits) > thresh            # (n, c) bool
+    # float64: float32 would round eps away.
+    predicted, true = predicted.double(), targets.double()
+    hits = (predicted * true).sum(dim=1)                                      # (n)
+    precision = hits / (predicted.sum(dim=1) + eps)
     recall = hits / (true.sum(dim=1) + eps)
     f = (1 + beta ** 2) * precision * recall / (beta ** 2 * precision + recall + eps)
     return Score(f.sum(), len(targets))
 
 
 def confusion(logits: Tensor, targets: Tensor, void_code: int | None = None) -> Score:
-    """What is taken for what: of the pixels of each class, the share that is said to be each class.
+    """Which class is taken for which: pixels counted by true and by predicted class.
 
-    logits     (n, c, h, w) float
-    targets    (n, h, w) int, class numbers
-    void_code  the class whose pixels do not count, since they are unlabelled (where it is said of
-               others, that counts); None: all count
-    returns    Score with hits (c, c): in row i and column j the number of pixels of class i whose
-               most likely class is j; and out_of (c, 1): the number of pixels of class i
+    logits (n, c, h, w) float; targets (n, h, w) int, class numbers
+    void_code  the class of unlabelled pixels, which are not counted; it can still be predicted
 
-    Raises ValueError where there is not one target per pixel, or void_code is no class.
+    Returns hits (c, c), at [true, predicted], out of (c, 1), the pixels of each true class.
     """
     c, answers = logits.shape[1], logits.argmax(dim=1)                        # (n, h, w)
     check.same_shape("confusion", answers=answers, targets=targets)
-    pairs = (targets.long() * c + answers).flatten()            # a byte would overflow
-    # Not bincount, nor pairs[targets != void_code]: a GPU would have to be waited for.
+    pairs = (targets.long() * c + answers).flatten()                          # (n*h*w)
+    # Not bincount: it makes the program wait for the GPU, and so would leaving pairs out.
     counts = pairs.new_zeros(c * c).scatter_add_(0, pairs, torch.ones_like(pairs)).reshape(c, c)
     if void_code is not None:
         check.between("void_code", void_code, 0, c - 1)
@@ -103,26 +109,14 @@ def confusion(logits: Tensor, targets: Tensor, void_code: int | None = None) -> 
 
 
 def foreground_accuracy(logits: Tensor, targets: Tensor, void_code: int | None) -> Score:
-    """Share of the labelled pixels, those that are not void, whose most likely class is right.
-
-    logits, targets, void_code  as for `confusion`
-    returns  Score of right pixels out of labelled ones: so a batch of void alone is harmless
-
-    Source: lesson 3's acc_camvid; fastai v1, metrics.foreground_acc, weighs by pictures.
-    """
+    """Share of labelled pixels whose class is right: lesson 3's acc_camvid, but exact."""
     counts = confusion(logits, targets, void_code).hits                       # (c, c)
     return Score(counts.diag().sum(), counts.sum())
 
 
 def mean_iou(logits: Tensor, targets: Tensor, void_code: int | None = None) -> Score:
-    """Intersection over union of each class: its pixels in both truth and prediction, out of
-    those in either. Labelled pixels only.
-
-    logits, targets, void_code  as for `confusion`
-    returns  Score of vectors (c), whose value is the mean over the classes that occur, in truth or
-             in answers; void is left out. Score.values has that of each class, NaN for the others
-
-    Source: Long et al. 2015, arXiv 1411.4038.
+    """Intersection over union, per class (c): of the labelled pixels that are this class in truth
+    or prediction, the share that is in both. Source: Long et al. 2015, arXiv 1411.4038.
     """
     counts = confusion(logits, targets, void_code).hits                       # (c, c)
     union = counts.sum(dim=0) + counts.sum(dim=1) - counts.diag()             # (c)
@@ -131,43 +125,41 @@ def mean_iou(logits: Tensor, targets: Tensor, void_code: int | None = None) -> S
     return Score(counts.diag(), union)
 
 
-METRICS: dict[str, Metric] = {
-    "accuracy": accuracy, "accuracy_thresh": accuracy_thresh, "fbeta": fbeta,
-    "foreground_accuracy": foreground_accuracy, "mean_iou": mean_iou}
+METRICS: dict[str, Metric] = {function.__name__: function for function in (
+    accuracy, accuracy_thresh, fbeta, foreground_accuracy, mean_iou)}
 
 
 def register(name: str, function: Metric) -> None:
-    """Put a function or a partial under a name in METRICS; the same name again replaces it.
-
-    Raises TypeError where it cannot be called.
-    """
-    if not callable(function):
-        raise TypeError(f"metric {name!r} must be a function or a partial, got {function!r}")
+    """Make a metric known by name."""
     METRICS[name] = function
 
 
 def metric(name: str, **knobs) -> Metric:
-    """The registered metric of that name, with its knobs preset: metric("fbeta", thresh=0.2).
-
-    It is partial(fbeta, thresh=0.2), looked up by name. Without knobs it is the entry itself.
-    Raises ValueError on an unknown name, TypeError on a knob that the metric does not have.
-    """
+    """A metric by name, with arguments preset: metric("fbeta", thresh=0.2)."""
     check.one_of("metric", name, METRICS)
-    function = METRICS[name]
-    unknown = set(knobs) - set(signature(function).parameters)
-    if unknown:
-        raise TypeError(f"metric {name!r} has no {check.some(sorted(unknown))}; "
-                        f"it takes: {', '.join(signature(function).parameters)}")
-    return partial(function, **knobs) if knobs else function
+    return partial(METRICS[name], **knobs) if knobs else METRICS[name]
 
 
 def chosen(metrics: Metrics) -> list[Metric]:
-    """The functions that `metrics` means: functions, partials and names in METRICS, or one alone.
-
-    Raises ValueError on an unknown name, TypeError as scores.check_metric does.
-    """
+    """What Learner(metrics=...) means, as a list: one metric or several, functions or names."""
     several = [metrics] if callable(metrics) or isinstance(metrics, str) else metrics
-    functions = [metric(each) if isinstance(each, str) else each for each in several]
-    for function in functions:
-        check_metric(function)
-    return functions
+    return [metric(each) if isinstance(each, str) else each for each in several]
+
+
+def name_of(function: Metric) -> str:
+    """The name of a metric in tables: `fbeta`, or, for a partial, `fbeta(thresh=0.2)`."""
+    if isinstance(function, partial):
+        knobs = [*map(repr, function.args),
+                 *(f"{knob}={value!r}" for knob, value in function.keywords.items())]
+        return f"{name_of(function.func)}({', '.join(knobs)})"
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def score(function: Metric, logits: Tensor, targets: Tensor) -> Score:
+    """The Score of one batch, also if the metric returns a plain number: that counts as a mean
+    over the pictures of the batch. NaN does not count."""
+    result = function(logits, targets)
+    if isinstance(result, Score):
+        return result
+    result, n = torch.as_tensor(result, dtype=torch.float64), len(targets)
+    return Score(torch.where(result.isnan(), 0, result * n), torch.where(result.isnan(), 0, n))

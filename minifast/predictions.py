@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 import torch.nn.functional as F
 
-from minifast import check, draw, processes
 from minifast.databunch import DataBunch
 from minifast.images import image_size, open_image
 from minifast.loader import Loader, normalize
 from minifast.sizes import scaled_size
 from minifast.targets import Masks, Target
+from minifast.tools import check, draw
 from minifast.training import evaluating, outputs
 
 
@@ -29,7 +29,6 @@ def get_preds(model: nn.Module, loader: Loader, target: Target,
     with loader.explained(), evaluating(model):
         batches = [(target.probabilities(logits).cpu(), y.cpu())
                    for logits, y in outputs(model, loader, autocast)]
-    batches = processes.in_order(batches)
     if len({likely.shape[1:] for likely, _ in batches}) > 1:
         raise ValueError("pictures differ in size: give transform(size=...), or predict each file")
     return tuple(torch.cat(parts) for parts in zip(*batches))
@@ -96,6 +95,14 @@ def show_results(model: nn.Module, data: DataBunch, rows: int, thresh: float | T
     for picture, truth, answer in zip(pictures, y, said):
         wrong = (truth != answer) & (truth != (-1 if void_code is None else void_code))
         cells += [picture, draw.overlay(picture, truth), draw.overlay(picture, answer),
-                  draw.in_red(picture, wrong)]
+                  in_red(picture, wrong)]
     sheet = draw.grid(cells, ["picture", "truth", "prediction", "difference"] * len(y), columns=4)
     return draw.with_legend(sheet, target.names_in(torch.cat([y, said])))
+
+
+def in_red(picture: Image.Image, where: Tensor) -> Image.Image:
+    """A picture in grey, half way to white, and #ff0000 where `where`, (h, w) bool, is true."""
+    white = Image.new("RGB", picture.size, "white")
+    pale = Image.blend(picture.convert("L").convert("RGB"), white, 0.5)
+    pale.paste("#ff0000", mask=Image.fromarray(where.numpy()))
+    return pale

@@ -9,7 +9,7 @@ from PIL import Image
 import torch
 from torch import Tensor
 
-from minifast import draw
+from minifast.tools import draw
 
 SMOOTHING = 0.98
 COLUMNS = ("batch", "train_loss", "valid_loss", "seconds")      # of an epoch, besides the metrics

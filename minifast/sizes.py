@@ -5,7 +5,7 @@ Sizes are (rows, columns), as in tensors.
 
 import numpy
 
-from minifast import check
+from minifast.tools import check
 
 METHODS = ["crop", "pad", "squish"]
 CENTRE = (0.5, 0.5)

@@ -6,8 +6,8 @@ import warnings
 
 import numpy
 
-from minifast import check
 from minifast.listing import read_lines
+from minifast.tools import check
 
 Split = tuple[list[int], list[int]]
 

@@ -9,11 +9,11 @@ import warnings
 import torch
 from torch import Tensor
 
-from minifast import check
-from minifast.files import refuse_existing, replacing, write_atomic
 from minifast.inference import Predictions
-from minifast.listing import read_column
+from minifast.listing import unique
 from minifast.targets import Tags
+from minifast.tools import check
+from minifast.tools.files import refuse_existing, write_atomic
 
 DELIM = " "                                             # between two tags, in Planet's files
 
@@ -26,7 +26,7 @@ def write_submission(file: Path | str, names: Sequence[str], predictions: Predic
     predictions  of tags, for these pictures and no others, in any order (Predictor.predict_files)
     thresh       strictly above it a tag is said: a number, or a tensor, one per tag
     overwrite    write even where the file is there
-    returns      the file, which got its name only after it was read back and compared
+    returns      the file, which was written only after its text was read back and compared
 
     A warning names pictures that get no tag: their rows are empty, and score nothing.
     Raises ValueError where the file is there; where predictions are not of tags; where a name is
@@ -44,10 +44,8 @@ def write_submission(file: Path | str, names: Sequence[str], predictions: Predic
     text = StringIO()
     csv.writer(text, lineterminator="\n").writerows(
         [("image_name", "tags"), *((name, DELIM.join(tags)) for name, tags in rows)])
-    with replacing(file) as temporary:
-        write_atomic(temporary, text.getvalue().encode())
-        read_back(temporary, rows)
-    return Path(file)
+    read_back(text.getvalue(), rows)
+    return write_atomic(file, text.getvalue().encode())
 
 
 def check_answers(names: Sequence[str], predictions: Predictions, thresh: Tensor) -> None:
@@ -56,12 +54,13 @@ def check_answers(names: Sequence[str], predictions: Predictions, thresh: Tensor
     if not isinstance(predictions.target, Tags):
         raise ValueError(f"a submission has tags, these are {type(predictions.target).__name__}")
     if thresh.ndim:
-        check.one_each("thresholds", thresh.tolist(), len(predictions.target.classes), "tag")
+        tags = len(predictions.target.classes)
+        check.between("number of thresholds", len(thresh), tags, tags)
     check.between("number of dimensions of thresholds", thresh.ndim, 0, 1)
     check.between("thresholds", thresh, 0, 1)
     check.between("probabilities", predictions.probabilities, 0, 1)
-    check.unique("names of the test pictures", names)
-    check.unique("names of the predicted pictures", predictions.names)
+    unique("names of the test pictures", names)
+    unique("names of the predicted pictures", predictions.names)
     missing, unknown = (sorted(set(one) - set(other))
                         for one, other in ((names, predictions.names), (predictions.names, names)))
     if missing or unknown:
@@ -81,11 +80,11 @@ def rows_of(names: Sequence[str], predictions: Predictions,
     return [(name, tags_of[name]) for name in names]
 
 
-def read_back(file: Path, rows: Sequence[tuple[str, list[str]]]) -> None:
-    """Raise ValueError unless the CSV `file` has these rows (name, tags), the tags with DELIM
+def read_back(text: str, rows: Sequence[tuple[str, list[str]]]) -> None:
+    """Raise ValueError unless the text of the CSV has these rows (name, tags), the tags with DELIM
     between them: so also where a tag has a DELIM in it, and what is read there is two others."""
-    read = [(name, [tag for tag in text.split(DELIM) if tag])
-            for name, text in zip(read_column(file, "image_name"), read_column(file, "tags"))]
+    read = [(name, [tag for tag in tags.split(DELIM) if tag])
+            for name, tags in list(csv.reader(StringIO(text)))[1:]]
     wrong = [found for found, wanted in zip(read, rows) if found != wanted]
     if len(read) != len(rows) or wrong:
         raise ValueError(f"the submission does not say what was written: of {len(rows)} rows "

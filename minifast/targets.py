@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 import torch.nn.functional as F
 
-from minifast import check
 from minifast.images import open_mask, read_mask
 from minifast.sizes import CENTRE, cut
+from minifast.tools import check
 
 
 class Categories:

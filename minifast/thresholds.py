@@ -4,15 +4,16 @@ A threshold looks better on the pictures that it was chosen on than on others. S
 gained is said of the other half.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import isnan
 
 import torch
 from torch import Tensor
 
-from minifast import check
 from minifast.metrics import fbeta
-from minifast.progress import table
-from minifast.seeds import generator_for
+from minifast.tools import check
+from minifast.tools.seeds import generator_for
 
 CANDIDATES = [percent / 100 for percent in range(1, 100)]       # thresholds to try, 0.01 to 0.99
 TIE = 1e-8                      # F2s that differ by less are equal: it is rounding or fbeta's eps
@@ -143,3 +144,14 @@ def check_tags(probabilities: Tensor, targets: Tensor) -> None:
     if not (low >= 0 and high <= 1):
         raise ValueError(f"probabilities must be in 0..1, got {low:g} to {high:g}; are they logits?"
                          " give probabilities.sigmoid(), or what learn.get_preds() returns")
+
+
+def table(rows: Iterable[Sequence]) -> str:
+    """The rows of cells as lines, columns two spaces apart, the first to the left, others to the
+    right. Floats get three decimals, NaN is n/a; ints get commas between their thousands."""
+    texts = [[("n/a" if isnan(cell) else f"{cell:.3f}") if isinstance(cell, float)
+              else f"{cell:,}" if isinstance(cell, int) else cell for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*texts)]
+    return "\n".join("  ".join(text.rjust(width) if i else text.ljust(width)
+                               for i, (text, width) in enumerate(zip(row, widths)))
+                     for row in texts)

@@ -7,16 +7,16 @@ from copy import deepcopy
 from time import perf_counter
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
 
-from minifast import processes
 from minifast.databunch import DataBunch
 from minifast.loader import Batch, Loader
-from minifast.progress import EpochTable, bar, minutes
+from minifast.metrics import Metric, Score, name_of, score
 from minifast.recorder import Recorder
-from minifast.scores import Metric, Score, name_of, score
-from minifast.seeds import seeded
+from minifast.tools import processes
+from minifast.tools.progress import bar, minutes, print_row
+from minifast.tools.seeds import seeded
 
 Loss = Callable[[Tensor, Tensor], Tensor]                       # (logits, targets) -> 0-dim, a mean
 Schedule = Callable[[int], tuple[list[float], float]]           # batch -> rate per group, momentum
@@ -33,13 +33,22 @@ def train_batch(model: nn.Module, batch: Batch, loss_func: Loss, optimizer: Opti
     with autocast:
         logits = model(x)
     loss = loss_func(logits.float(), y)
-    if processes.count() > 1:               # so that the mean over processes is that of the whole
+    if processes.COUNT > 1:                 # so that the mean over processes is that of the whole
         weight = torch.ones_like(loss) * weight_of(loss_func, y)
-        loss = loss * weight / processes.mean(weight).clamp(min=1e-9)
+        loss = loss * weight / mean_of_processes(weight).clamp(min=1e-9)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-    return processes.mean(loss.detach())
+    return mean_of_processes(loss.detach())
+
+
+def mean_of_processes(number: Tensor) -> Tensor:
+    """The mean of a 0-dim tensor over the processes, on its device; alone, the number itself."""
+    if processes.COUNT == 1:
+        return number
+    total = number.clone()
+    distributed.all_reduce(total)
+    return total / processes.COUNT
 
 
 def weight_of(loss_func: Loss, y: Tensor) -> int | Tensor:
@@ -85,7 +94,7 @@ def scores(model: nn.Module, loader: Loader, loss_func: Loss, metrics: Sequence[
     """valid_loss and all metrics by name, exact over the loader's whole data set at any batch size.
 
     The loss of a batch, by loss_func, counts by its weight_of; NaN stays NaN. The model is
-    `evaluating`, under autocast. Of several processes each sees a part; scores are of the whole.
+    `evaluating`, under autocast. Of several processes each sees the whole data set.
     """
     totals = {"valid_loss": Score(0, 0), **{name_of(function): Score(0, 0) for function in metrics}}
     with loader.explained(), evaluating(model):
@@ -94,8 +103,7 @@ def scores(model: nn.Module, loader: Loader, loss_func: Loss, metrics: Sequence[
             totals["valid_loss"] += Score(loss_func(logits, y).double() * weight, weight)
             for function in metrics:
                 totals[name_of(function)] += score(function, logits, y)
-    parts = processes.gathered({name: total.cpu() for name, total in totals.items()})
-    return {name: sum((part[name] for part in parts), Score(0, 0)) for name in totals}
+    return totals
 
 
 def validate(model: nn.Module, loader: Loader, loss_func: Loss, metrics: Sequence[Metric],
@@ -139,7 +147,8 @@ def train_epoch(model: nn.Module, loader: Loader, loss_func: Loss, optimizer: Op
     except BaseException:           # Ctrl-C, a broken file: what was learned by then is it sound?
         read_losses()
         raise
-    processes.same_buffers(model)
+    for buffer in model.buffers() if processes.COUNT > 1 else ():
+        distributed.broadcast(buffer, 0)            # BatchNorm's statistics: one model for all
 
 
 def fit(model: nn.Module, data: DataBunch, loss_func: Loss, optimizer: Optimizer, epochs: int,
@@ -157,11 +166,11 @@ def fit(model: nn.Module, data: DataBunch, loss_func: Loss, optimizer: Optimizer
     """
     refuse_single_picture(model, data.train_dl)
     names = [] if data.valid_dl is None else ["valid_loss", *map(name_of, metrics)]
-    table = EpochTable(["epoch", "train_loss", *names, "time"])
+    columns = ["epoch", "train_loss", *names, "time"]
+    print_row(columns, columns)
 
     def show(epoch: int, row: dict[str, float]) -> None:
-        table.line([epoch, *(row[name] for name in ["train_loss", *names]),
-                    minutes(row["seconds"])])
+        print_row([epoch, *(row[name] for name in columns[1:-1]), minutes(row["seconds"])], columns)
 
     if done == 0:
         recorder.fits.append(len(recorder.rates))

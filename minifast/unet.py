@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 import torch.nn.functional as F
 
-from minifast import check
+from minifast.tools import check
 from minifast.training import evaluating
 
 

@@ -6,17 +6,17 @@ from pathlib import Path
 
 from torch import nn
 
-from minifast import check
 from minifast.databunch import DataBunch
 from minifast.groups import body_of, head, split_groups
 from minifast.learner import Learner
+from minifast.metrics import Metrics, name_of
 from minifast.resnet import resnet18, resnet34, resnet50
-from minifast.scores import Metrics, name_of
-from minifast.seeds import seeded
 from minifast.targets import Masks
+from minifast.tools import check
+from minifast.tools.seeds import seeded
+from minifast.tools.weights import load_pretrained
 from minifast.training import Loss
 from minifast.unet import DynamicUNet, UNet, shapes_in
-from minifast.weights import load_pretrained
 
 ARCHS = {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50}
 
@@ -118,7 +118,7 @@ def build(recipe: dict, classes: int, arch: Callable[[], nn.Module] | None) -> n
 
 def body_from(arch: Callable[[], nn.Module], pretrained: bool | str | Path) -> nn.Sequential:
     """The body of a net that `arch` makes, with pretrained weights or without: see cnn_learner. The
-    net is known by scores.name_of(arch)."""
+    net is known by metrics.name_of(arch)."""
     net = arch()
     if pretrained:
         load_pretrained(net, name_of(arch), pretrained)

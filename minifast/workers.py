@@ -3,15 +3,32 @@
 from collections.abc import Iterable, Iterator
 from multiprocessing import active_children
 import os
+import random
 import re
 import signal
+import sys
 from time import sleep
 
 import numpy
+import torch
 from torch.utils.data import get_worker_info
 
 from minifast.cache import shared
-from minifast.seeds import seed_all, seed_of
+from minifast.tools import processes
+from minifast.tools.device import cores
+from minifast.tools.seeds import seed_of
+
+# How workers are started. Any other way imports the script again, and a lesson, which has no main
+# guard, would start again in each worker. None, where processes cannot be forked: no workers.
+FORK = "fork" if sys.platform == "linux" else None
+
+
+def default_workers(device: torch.device) -> int:
+    """How many workers help a device: on the CPU 0, since there the model itself uses every core;
+    else this process's share of the cores, but 1 to 8. 0 also where FORK is None."""
+    if FORK is None or device.type == "cpu":
+        return 0
+    return max(1, min(8, cores() // processes.COUNT))
 
 
 class Watched:
@@ -108,3 +125,10 @@ def ignore_ctrl_c(worker: int) -> None:
     """Ctrl-C reaches forked workers too; the parent alone reacts to it, and ends them. torch calls
     this in each worker, and gives its number as `worker`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def seed_all(seed: int) -> None:
+    """Have the global random numbers of Python, numpy and torch, on the CPU, follow from a seed."""
+    random.seed(seed)
+    numpy.random.seed(seed)
+    torch.default_generator.manual_seed(seed)

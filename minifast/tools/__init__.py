@@ -1,0 +1,1 @@
+"""Small helpers that the core uses. You can skip them at first."""

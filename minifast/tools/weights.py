@@ -1,0 +1,43 @@
+"""Pretrained weights in torchvision's format: from a file, torch.hub's cache, or the network."""
+
+from pathlib import Path
+
+from torch import Tensor, nn
+from torch.hub import get_dir, load_state_dict_from_url
+
+from minifast.tools import check
+from minifast.tools.files import load_tensors
+
+WEIGHTS_FOLDER = "https://download.pytorch.org/models/"
+WEIGHTS = {"resnet18": "resnet18-f37072fd.pth", "resnet34": "resnet34-b627a593.pth",
+           "resnet50": "resnet50-0676ba61.pth"}     # before .pth: how its SHA-256 begins
+
+
+def pretrained_weights(arch: str, source: bool | str | Path) -> dict[str, Tensor]:
+    """Weights by parameter name: ImageNet's if source is True, else from the file `source`."""
+    if source is not True:
+        return load_tensors(source, digest=False)
+    check.one_of("ImageNet weights for", arch, WEIGHTS)
+    url = WEIGHTS_FOLDER + WEIGHTS[arch]
+    try:
+        return load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
+    except Exception as error:              # no network, a wrong checksum, a broken file
+        raise ValueError(f"no weights from {url}: {error}. Put the file into {get_dir()}/"
+                         "checkpoints, or use pretrained=FILE or pretrained=False") from error
+
+
+def load_pretrained(net: nn.Module, arch: str, source: bool | str | Path) -> None:
+    """Load pretrained weights into all of a net but its last child, the classifier.
+
+    Raises ValueError if any other parameter is missing, unknown or of another shape.
+    """
+    weights = pretrained_weights(arch, source)
+    *_, (classifier, _) = net.named_children()
+    # torchvision's files are older than BatchNorm's counter of batches, which nothing here reads.
+    ours = {name: value for name, value in net.state_dict().items()
+            if name.startswith(classifier + ".") or name.endswith("num_batches_tracked")}
+    theirs = {name: weights[name] for name in weights if not name.startswith(classifier + ".")}
+    try:
+        net.load_state_dict(ours | theirs)
+    except RuntimeError as error:
+        raise ValueError(f"pretrained={source} does not fit {arch}: {error}") from error

@@ -1,0 +1,75 @@
+import sys
+
+import pytest
+
+from minifast.tools import progress
+from minifast.tools.progress import bar, print_row
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    times = [100.0]                         # it stands still until `clock.append(seconds)`
+    monkeypatch.setattr(progress, "perf_counter", lambda: times[-1])
+    return times
+
+
+def screen(printed: str) -> str:
+    line = ""                               # what a terminal's line shows after this was printed
+    for part in printed.split("\r"):
+        line = part + line[len(part):]
+    return line.rstrip()
+
+
+def test_in_a_log_file_only_the_note_is_read_each_quarter_of_a_second_and_last(clock, capsys):
+    seen, notes = [], []
+    for item in bar(range(7), 7, "train", lambda: str(notes.append(seen[-1]))):
+        seen.append(item)
+        clock.append(clock[-1] + 0.125)
+    assert seen == list(range(7)) and list(bar([], 0, "")) == []
+    assert notes == [1, 3, 5, 6]                                # after .25, .5, .75 s and the last
+    assert capsys.readouterr().out == ""
+
+
+def test_the_bar_shows_how_far_it_is_and_overwrites_a_longer_line(monkeypatch, capsys, clock):
+    monkeypatch.setattr(type(sys.stdout), "isatty", lambda stream: True)
+    shown, notes, lines = "", iter(["a long note at first", "short", "3", "4"]), []
+    for _ in bar(range(4), 4, "train", lambda: next(notes)):
+        shown += capsys.readouterr().out
+        lines.append(screen(shown))
+        clock.append(clock[-1] + 0.5)
+    # 1/4 of 20 are 5 blocks. An item in half a second is 2.0/s, so 3 more take 1.5 s, or 2.
+    assert lines == ["", "train █████··············· 1/4 2.0/s 00:02 left a long note at first",
+                     "train ██████████·········· 2/4 2.0/s 00:01 left short",
+                     "train ███████████████····· 3/4 2.0/s 00:00 left 3"]
+    end = capsys.readouterr().out
+    assert "train " + "█" * 20 + " 4/4 2.0/s 00:00 left 4" in end and screen(shown + end) == ""
+
+
+def test_the_bar_is_wiped_after_an_error_but_only_if_it_was_drawn(monkeypatch, capsys, clock):
+    monkeypatch.setattr(type(sys.stdout), "isatty", lambda stream: True)
+    assert list(bar(range(3), 9, "train")) == [0, 1, 2]          # fewer than announced, and quick
+    assert capsys.readouterr().out == ""
+    with pytest.raises(KeyError):
+        for item in bar(range(9), 240, "train"):
+            clock.append(clock[-1] + 30)
+            {0: "fine", 1: "fine"}[item]
+    printed = capsys.readouterr().out
+    # 238 more at half a minute each are 119 minutes
+    assert "2/240 0.0/s 119:00 left" in printed and screen(printed) == ""
+
+
+def test_in_a_notebook_a_bar_is_drawn_and_no_wider_than_the_screen(monkeypatch, capsys, clock):
+    monkeypatch.setattr(type(sys.stdout), "__module__", "ipykernel.iostream")
+    monkeypatch.setenv("COLUMNS", "30")
+    list(bar([1], 1, "train", lambda: "loss " * 20))
+    assert [len(line) for line in capsys.readouterr().out.split("\r")] == [0, 29, 29, 0]
+
+
+def test_the_table_of_epochs_by_hand(capsys):
+    columns = ["epoch", "train_loss", "accuracy_thresh(thresh=0.2)"]
+    for cells in (columns, [0, 0.1251284, "01:05"], [10, float("nan"), 0.9440101]):
+        print_row(cells, columns)
+    assert capsys.readouterr().out == (
+        "     epoch  train_loss  accuracy_thresh(thresh=0.2)\n"
+        "         0    0.125128                        01:05\n"
+        "        10         nan                     0.944010\n")
