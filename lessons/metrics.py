@@ -1,7 +1,7 @@
 """Metrics: what a threshold does, why accuracy flatters, F2 by hand, and partial, which sets knobs.
 
 You have one yes/no question per tag and tile, and ask how well they are answered. Takes seconds.
-Read next: minifast/scores.py, then minifast/metrics.py.
+Read next: minifast/metrics.py.
 """
 
 from dataclasses import dataclass

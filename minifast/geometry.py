@@ -38,8 +38,8 @@ def flip(columns: Number = 1, rows: Number = 0) -> Tensor:
 def dihedral(k: Number) -> Tensor:
     """One of the eight ways to lay a square on itself: k is a whole number from 0 to 7.
 
-    k & 1 flips columns, k & 2 flips rows, k & 4 transposes: the flip's matrix times the
-    transposition's, which swaps x and y. Source: fastai v1, dihedral_affine.
+    k & 1 flips columns and k & 2 flips rows; after that, k & 4 swaps rows and columns. The order
+    of the matrices is flip @ swap. Source: fastai v1, dihedral_affine.
     """
     check.between("k", k, 0, 7)
     way = torch.as_tensor(k).int()
@@ -60,7 +60,8 @@ def rotation(degrees: Number) -> Tensor:
 def zoom(scale: Number, row_pct: Number = 0.5, col_pct: Number = 0.5) -> Tensor:
     """Enlarge by scale: 1 / scale of the rows and of the columns stay in view. As in fastai v1.
 
-    row_pct, col_pct  which ones stay: 0 the first, 0.5 the middle, 1 the last
+    row_pct  which rows stay: at 0 the first ones, at 0.5 the middle ones, at 1 the last ones
+    col_pct  which columns stay
     """
     check.between("scale", scale, 0.01)
     check.between("row_pct", row_pct, 0, 1)
@@ -96,8 +97,8 @@ def perspective_warp(offsets: Tensor) -> Tensor:
 
 
 def symmetric_warp(right: Number, left: Number, bottom: Number, top: Number) -> Tensor:
-    """A perspective warp that moves both ends of each side apart by so much, like a tilted camera:
-    0.2 for all four is zoom(1.2). As in fastai v1."""
+    """A perspective warp, like the view of a tilted camera: both ends of the right side move
+    outwards by `right`, and so on. 0.2 for all four sides is zoom(1.2). As in fastai v1."""
     offsets = map(torch.as_tensor, [-top, -left, -bottom, left, top, -right, bottom, right])
     offsets = torch.stack(torch.broadcast_tensors(*offsets), dim=-1)        # (8) or (n, 8)
     return perspective_warp(offsets.unflatten(-1, (4, 2)))
@@ -117,7 +118,7 @@ def warp(batch: Tensor, affine: Tensor, mode: str = "bilinear", padding: str = "
                  [1, 0] by w / h: without this, a rotation would shear a wide picture
     mode         "bilinear", or "nearest" for masks: between two class numbers lies no third class
     padding      what is outside the picture: "reflection", "border" (its last pixel) or "zeros"
-    perspective  a homography, (3, 3) or (n, 3, 3), that is not corrected like this
+    perspective  a homography, (3, 3) or (n, 3, 3), which is used as it is
     """
     if mode == "bilinear" and not batch.is_floating_point():
         raise ValueError(f"bilinear would blend values of {batch.dtype}; use mode='nearest' for "

@@ -1,7 +1,7 @@
 """Everything that belongs to one model, in one place: data, loss, optimiser, history."""
 
 from collections.abc import Callable, Sequence
-from inspect import signature
+from inspect import isbuiltin, signature
 from pathlib import Path
 
 from PIL import Image
@@ -47,7 +47,8 @@ class Learner:
         self.metrics = chosen(metrics)
         for function in self.metrics:
             try:
-                signature(function).bind("logits", "targets")
+                if not isbuiltin(function):                     # such as max, without a signature
+                    signature(function).bind("logits", "targets")
             except (TypeError, ValueError) as error:
                 raise TypeError(f"metric {name_of(function)} cannot take (logits, targets) alone: "
                                 f"{error}; preset the rest with partial") from error

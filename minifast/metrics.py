@@ -18,7 +18,6 @@ from minifast.tools import check
 @dataclass(frozen=True)
 class Score:
     """A fraction, hits out of out_of: two numbers, or two vectors with an entry per class."""
-
     hits: Tensor | float
     out_of: Tensor | float
 
@@ -95,7 +94,8 @@ def confusion(logits: Tensor, targets: Tensor, void_code: int | None = None) -> 
     logits (n, c, h, w) float; targets (n, h, w) int, class numbers
     void_code  the class of unlabelled pixels, which are not counted; it can still be predicted
 
-    Returns hits (c, c), at [true, predicted], out of (c, 1), the pixels of each true class.
+    In the Score, hits (c, c) has a row per true class and a column per predicted class, and out_of
+    (c, 1) the number of pixels of each true class.
     """
     c, answers = logits.shape[1], logits.argmax(dim=1)                        # (n, h, w)
     check.same_shape("confusion", answers=answers, targets=targets)
@@ -156,8 +156,8 @@ def name_of(function: Metric) -> str:
 
 
 def score(function: Metric, logits: Tensor, targets: Tensor) -> Score:
-    """The Score of one batch, also if the metric returns a plain number: that counts as a mean
-    over the pictures of the batch. NaN does not count."""
+    """The Score of one batch. A plain number counts as the mean over the pictures of the batch; if
+    it is NaN, the batch does not count."""
     result = function(logits, targets)
     if isinstance(result, Score):
         return result

@@ -26,10 +26,10 @@ def one_cycle(batch: int, batches: int, start: float, peak: float, end: float,
               pct_start: float = 0.3) -> float:
     """The value for a batch, counted from 0: a cosine from start up to peak, then one down to end.
 
-    The peak is at batch int(batches * pct_start), or at batch 1 if that is 0. From there it takes
-    batches - int(batches * pct_start) batches to `end`, which thus comes after the last batch.
+    The peak is at batch int(batches * pct_start), or at batch 1 if that is 0. The way down is
+    batches - int(batches * pct_start) batches long, so even the last batch is just before `end`.
 
-    Source: Smith 2018, arXiv 1803.09820; fastai v1, callbacks/one_cycle.py. torch's peaks earlier.
+    Source: Smith 2018, arXiv 1803.09820; fastai v1, callbacks/one_cycle.py.
     """
     check.between("pct_start", pct_start, 0, 1)
     before_peak = int(batches * pct_start)

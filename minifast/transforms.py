@@ -18,7 +18,6 @@ from minifast.tools import check, processes
 class Draws:
     """What is to happen to a batch: each field a number for all pictures, or a tensor (n).
     The defaults change nothing: Draws(degrees=30) turns, and that is all."""
-
     k: Number = 0                       # these are arguments of geometry's dihedral,
     degrees: Number = 0.                # rotation,
     scale: Number = 1.                  # zoom,
@@ -35,12 +34,12 @@ class Draws:
 @dataclass(frozen=True)
 class Augment:
     """Random transforms, drawn anew for each batch. Source: fastai v1, get_transforms."""
-
     do_flip: bool = True                # mirror left and right, or not, equally often
     flip_vert: bool = False             # with do_flip: any of the eight dihedral ways instead
     max_rotate: float = 10.             # degrees, to either side
     max_zoom: float = 1.1               # scale is 1 to this
-    max_lighting: float = 0.2           # change 0.5 (1 -+ this), slope 1 - this to 1 / (1 - this)
+    max_lighting: float = 0.2           # change is 0.5 * (1 - this) to 0.5 * (1 + this), and
+    #                                     slope is 1 - this to 1 / (1 - this)
     max_warp: float = 0.2               # how far a side's ends move apart or together
     p_affine: float = 0.75              # probability of rotation, of zoom and of warp
     p_lighting: float = 0.75            # probability of changed brightness and of changed contrast
@@ -51,10 +50,10 @@ class Augment:
             check.between(name, getattr(self, name), 0, high)
 
     def draw(self, n: int, rng: Generator) -> Draws:
-        """Draws for n pictures, spread evenly between their limits (of slope, the logarithm is).
+        """Numbers for n pictures, each equally likely to be anywhere between its limits.
 
-        A picture that is not turned, zoomed, warped or lit has the default there. row_pct and
-        col_pct are 0 to 1 for every picture: zoom looks anywhere.
+        For slope, the logarithm is. Where something does not happen to a picture, the number is the
+        default of Draws. The focus of zoom, row_pct and col_pct, is always drawn, from 0 to 1.
         """
         # As many numbers whatever the settings: a picture turns the same way, lit or not.
         share = torch.rand(11, n, generator=rng)                # how far from the lowest value

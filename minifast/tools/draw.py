@@ -100,11 +100,11 @@ def chart(series: dict[str, tuple[list[float], list[float]]], x_label: str, y_la
         pen.text((legend_x, top - 8), name, colour, FONT, anchor="rs")
         legend_x -= FONT.getlength(name) + MARGIN
     for i, (name, (x, y)) in enumerate((marks or {}).items()):
-        x, y = pixel(*_points([x], [y], log)[0])
-        pen.line([(x, top), (x, bottom)], INK)
-        pen.ellipse([x - 5, y - 5, x + 5, y + 5], outline=INK, width=2)
-        side, anchor = (5, "la") if x < (left + right) / 2 else (-5, "ra")
-        pen.text((x + side, top + 2 + i * LINE_HEIGHT), name, INK, FONT, anchor)
+        for x, y in (pixel(*point) for point in _points([x], [y], log)):       # one, or none
+            pen.line([(x, top), (x, bottom)], INK)
+            pen.ellipse([x - 5, y - 5, x + 5, y + 5], outline=INK, width=2)
+            side, anchor = (5, "la") if x < (left + right) / 2 else (-5, "ra")
+            pen.text((x + side, top + 2 + i * LINE_HEIGHT), name, INK, FONT, anchor)
     return sheet
 
 

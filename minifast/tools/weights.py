@@ -33,11 +33,10 @@ def load_pretrained(net: nn.Module, arch: str, source: bool | str | Path) -> Non
     """
     weights = pretrained_weights(arch, source)
     *_, (classifier, _) = net.named_children()
-    # torchvision's files are older than BatchNorm's counter of batches, which nothing here reads.
-    ours = {name: value for name, value in net.state_dict().items()
-            if name.startswith(classifier + ".") or name.endswith("num_batches_tracked")}
-    theirs = {name: weights[name] for name in weights if not name.startswith(classifier + ".")}
+    state = {name: value for name, value in weights.items()
+             if not name.startswith(classifier + ".")}
+    state |= getattr(net, classifier).state_dict(prefix=classifier + ".")
     try:
-        net.load_state_dict(ours | theirs)
+        net.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(f"pretrained={source} does not fit {arch}: {error}") from error

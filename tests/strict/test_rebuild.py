@@ -60,8 +60,8 @@ def test_an_emptied_function_keeps_its_signature_and_its_docstring():
     blank = emptied(SCHEDULES, ["cosine"])
     assert '    """From start to end along half a cosine' in blank and "cos(pi * pct)" not in blank
     assert 'raise NotImplementedError("your turn: cosine")' in blank
-    assert blank.replace('    raise NotImplementedError("your turn: cosine")',
-                         "    return linear(start, end, (1 - cos(pi * pct)) / 2)") == SCHEDULES
+    assert blank.replace('raise NotImplementedError("your turn: cosine")',
+                         "return linear(start, end, (1 - cos(pi * pct)) / 2)") == SCHEDULES
 
 
 def test_methods_are_emptied_and_helpers_are_not():
