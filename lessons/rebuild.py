@@ -65,8 +65,8 @@ def rebuild(module: str) -> None:
         copy.write_text(emptied(ours, list(functions(ours))), encoding="utf-8")
     else:
         print(f"You have begun with {module}: your file stays as it is.")
-    print(f"{text(copy).count(YOUR_TURN)} functions to write in {copy.relative_to(ROOT)}\n"
-          "`python -m pytest --mine` says which one is next")
+    print(f"{text(copy).count(YOUR_TURN)} functions are still empty in {copy.relative_to(ROOT)}.\n"
+          "Now run `python -m pytest --mine`.")
 
 
 def answer(name: str) -> str:
@@ -79,7 +79,7 @@ def answer(name: str) -> str:
             if name in spellings:
                 source = ast.get_source_segment(text(file), node, padded=True)
                 found.append(f"# {file.relative_to(ROOT)}, line {node.lineno}\n{source}")
-    near = get_close_matches(name, known, n=1)
+    near = get_close_matches(name, known, n=1, cutoff=0.7)
     return "\n\n".join(found) or sys.exit(f"there is no function {name!r}" + (
         f"; did you mean {near[0]}?" if near else ""))
 

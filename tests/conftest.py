@@ -30,25 +30,26 @@ class Mine:
     """Tests the modules of mine/minifast that differ from ours, and gives a verdict."""
 
     def __init__(self, config: pytest.Config):
-        yours = [module for module in STUDY
-                 if text(MINE / f"{module}.py") != text(OURS / f"{module}.py")]
-        if not MINE.exists() or not yours:
-            pytest.exit("nothing is empty yet: `python lessons/rebuild.py schedules` empties a "
-                        "module" if not MINE.exists() else "all of mine/minifast is like ours: "
-                        "well done, or `python lessons/rebuild.py MODULE` empties more", 0)
-        self.files = {MINE / f"{module}.py": module for module in yours}
-        for file in MINE.rglob("*.py"):
+        self.files = {MINE / f"{module}.py": module for module in STUDY
+                      if text(MINE / f"{module}.py") != text(OURS / f"{module}.py")}
+        for file, module in self.files.items():
+            if not file.exists():
+                pytest.exit(f"next: run `python lessons/rebuild.py {module}`, which makes "
+                            f"{file.relative_to(ROOT)}", 1)
             try:
                 compile(text(file), file, "exec")
             except SyntaxError as error:
                 pytest.exit(f"next: repair line {error.lineno} of {file.relative_to(ROOT)}: "
                             f"{error.msg}", 1)
+        if not self.files:
+            pytest.exit("all of mine/minifast is like ours: well done! `python lessons/rebuild.py "
+                        "MODULE` empties another module", 0)
         for folder in [*MINE.rglob("__pycache__")]:
             shutil.rmtree(folder)           # may be stale: Python compares whole seconds, and sizes
         sys.dont_write_bytecode = True
         sys.path.insert(0, str(MINE.parent))
         if config.args_source != pytest.Config.ArgsSource.ARGS:
-            config.args = [str(STUDY[module]) for module in yours]
+            config.args = [str(STUDY[module]) for module in self.files.values()]
         config.option.maxfail, config.option.tbstyle = 1, "short"
         self.called: list[str] = []         # your functions, in the test that runs
         self.trusted: set[str] = set()      # and in those that have passed
@@ -103,6 +104,8 @@ class Mine:
         screen = config.get_terminal_writer()
         if self.next:
             screen.line(f"next: {self.next}")
+        elif self.passed and (config.option.keyword or "::" in str(config.args)):
+            screen.line(f"{self.passed} tests are green, of those that you chose.")
         elif self.passed:
             screen.line(f"All {self.passed} tests are green. Well done! This is your own work: "
                         f"{', '.join(self.files.values())}")

@@ -19,7 +19,7 @@ MAPS = torch.nn.functional.one_hot(PREDICTED, 3).permute(0, 3, 1, 2).float()    
 
 
 def test_a_score_is_hits_out_of_out_of():
-    assert float(Score(3, 4)) == 0.75
+    assert Score(3, 4).values == 0.75
     assert float(Score(1, 3)) == pytest.approx(1 / 3, abs=1e-15)                # float64
 
 
@@ -44,12 +44,10 @@ def test_accuracy_thresh_counts_right_answers_of_all_pictures_and_tags():
     assert accuracy_thresh(LOGITS, TAGS, thresh=0.2) == Score(9, 12)
     # At .5, which is the default, the first has one wrong, the second has two, the third has one
     assert accuracy_thresh(LOGITS, TAGS) == Score(8, 12)
-
-
-def test_a_tag_is_predicted_only_above_the_threshold():
-    probabilities = torch.tensor([[0.25, 0.26]])
-    found = accuracy_thresh(probabilities, torch.ones(1, 2), thresh=0.25, sigmoid=False)
-    assert found == Score(1, 2)
+    # A probability that is exactly at the threshold is not above it
+    at, above = torch.tensor([[0.25]]), torch.tensor([[0.26]])
+    assert accuracy_thresh(at, torch.ones(1, 1), thresh=0.25, sigmoid=False) == Score(0, 1)
+    assert accuracy_thresh(above, torch.ones(1, 1), thresh=0.25, sigmoid=False) == Score(1, 1)
 
 
 def test_fbeta_by_hand():
@@ -63,9 +61,10 @@ def test_fbeta_by_hand():
 
 
 def test_fbeta_adds_eps_to_each_divisor():
-    # 1 hit, 1 predicted, 2 true; eps = 1: precision 1/2, recall 1/3, F2 = 5/6 / (4/2 + 1/3 + 1)
+    # 1 hit, 1 predicted, 2 true; eps = 0.1: precision 1 / 1.1, recall 1 / 2.1,
+    # F2 = 5 * (10/11 * 10/21) / (4 * 10/11 + 10/21 + 1/10) = 5000 / 9731
     logits, tags = torch.tensor([[9., -9, -9]]), torch.tensor([[1., 1, 0]])
-    assert float(fbeta(logits, tags, eps=1)) == pytest.approx(0.25)
+    assert float(fbeta(logits, tags, eps=0.1)) == pytest.approx(5000 / 9731, abs=1e-12)   # float64
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
@@ -86,18 +85,23 @@ def test_foreground_accuracy_leaves_void_out():
 
 
 def test_mean_iou_by_hand():
-    # Class 0: 2 of 2 + 1 pixels. Class 1: 2 of 2 + 1 + 1. Class 2 is void, or else 0 of 3
+    # Without the two void pixels, class 0 has 2 of 2 + 1 pixels, and class 1 has 2 of 2 + 1 + 1
     assert float(mean_iou(MAPS, TRUTH, void_code=2)) == pytest.approx((2 / 3 + 2 / 4) / 2)
+    # With them, class 2 has 0 of 3, though the void class itself would not count
     assert float(mean_iou(MAPS, TRUTH)) == pytest.approx((2 / 4 + 2 / 5 + 0 / 3) / 3)
 
 
 def test_a_metric_is_known_by_name_and_may_have_arguments_preset():
     assert metric("fbeta") is fbeta
     assert metric("fbeta", beta=1)(LOGITS, TAGS) == fbeta(LOGITS, TAGS, beta=1)
-    register("my_metric", accuracy)
-    assert chosen("my_metric") == [accuracy] and chosen([fbeta, "accuracy"]) == [fbeta, accuracy]
     with pytest.raises(ValueError):
         metric("f_beta")
+
+
+def test_a_metric_of_yours_can_be_registered_and_chosen_by_name():
+    register("my_metric", accuracy)
+    assert metric("my_metric") is accuracy
+    assert chosen("my_metric") == [accuracy] and chosen([fbeta, "accuracy"]) == [fbeta, accuracy]
 
 
 def test_a_partial_is_named_after_its_function_and_preset_arguments():

@@ -30,16 +30,19 @@ def test_brightness_is_what_a_grey_becomes():
     assert light(Draws(change=0.6), grey).flatten().tolist() == pytest.approx([0.6] * 3)
 
 
-def test_contrast_makes_dark_pixels_darker_and_leaves_grey():
+def test_contrast_makes_dark_pixels_darker_after_brightness():
     # The logit of 1/4 is -log 3, twice that is -log 9, which is the logit of 1/10
     pixels = torch.tensor([0.25, 0.5]).reshape(1, 1, 1, 2)
     assert light(Draws(slope=2.), pixels).flatten().tolist() == pytest.approx([0.1, 0.5])
-
-
-def test_brightness_comes_first():
-    # .5 becomes .6, whose logit is log(3/2); twice that is log(9/4), the logit of 9/13
+    # A grey of .5 becomes .6, whose logit is log(3/2); twice that is log(9/4), the logit of 9/13
     grey = torch.full((1, 1, 1, 1), 0.5)
     assert light(Draws(change=0.6, slope=2.), grey).item() == pytest.approx(9 / 13)
+
+
+def test_black_and_white_have_no_logit_and_are_clamped_first():
+    pixels = torch.tensor([0., 1.]).reshape(1, 1, 1, 2)
+    found = light(Draws(change=0.6, slope=2.), pixels).flatten()
+    assert 0 <= found[0] < 1e-6 and 1 - 1e-6 < found[1] <= 1
 
 
 def test_each_picture_has_its_own_light():
@@ -65,6 +68,12 @@ def test_classes_and_tags_stay_and_so_do_the_pictures_that_came():
 def test_what_is_not_drawn_leaves_every_bit_as_it_was():
     x, y = apply(Draws(), pictures(), torch.zeros(4))
     assert torch.equal(x, pictures())
+
+
+@pytest.mark.parametrize("settings", [{"max_lighting": 1.}, {"max_warp": 0.5}, {"p_affine": 75}])
+def test_impossible_settings_are_refused(settings):
+    with pytest.raises(ValueError):
+        get_transforms(**settings)
 
 
 def test_numbers_are_drawn_between_their_limits():
@@ -101,8 +110,3 @@ def test_a_batch_is_transformed_as_its_generator_says():
     affine, perspective = matrices_of(tfms.draw(4, generator(1)))
     found, _ = tfms(x, torch.zeros(4), generator(1))
     assert torch.equal(found, warp(x, affine, perspective=perspective))
-
-
-def test_impossible_settings_are_refused():
-    with pytest.raises(ValueError):
-        get_transforms(max_lighting=1.5)
