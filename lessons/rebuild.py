@@ -2,16 +2,18 @@
 
     python lessons/rebuild.py schedules         empties the module, in a copy: mine/minifast
     python -m pytest --mine                     tests the copy, and says which function is next
-    python lessons/rebuild.py --answer cosine   shows ours
+    python lessons/rebuild.py --answer cosine   shows our version
 
-It helps to read the tests first: tests/study/test_02_schedules.py, from top to bottom. What you
-have written is never overwritten. To start a module afresh, delete its file in mine/minifast.
+schedules is the shortest module to begin with. It helps to read its tests first, in
+tests/study/test_02_schedules.py, from top to bottom. What you have written is never overwritten. To
+start a module afresh, delete its file in mine/minifast and run the first command again.
 """
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 import ast
 from difflib import get_close_matches
 from pathlib import Path
+import re
 import sys
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,8 +25,9 @@ STUDY = {file.stem.split("_", 2)[2]: file
 
 
 def text(file: Path) -> str:
-    """The text of a file, with \\n at the end of each line on every system; "" without a file."""
-    return file.read_text(encoding="utf-8") if file.exists() else ""
+    """The text of a file, with \\n at the end of each line on every system; "" if it is missing."""
+    # Some editors begin a file with a byte-order mark, and some use other encodings.
+    return file.read_text(encoding="utf-8-sig", errors="replace") if file.exists() else ""
 
 
 def functions(source: str) -> dict[str, ast.FunctionDef]:
@@ -44,7 +47,8 @@ def functions(source: str) -> dict[str, ast.FunctionDef]:
 def emptied(source: str, names: list[str]) -> str:
     """The source without the bodies of these functions. Signatures and docstrings stay."""
     lines, found = source.splitlines(), functions(source)
-    for name in reversed([name for name in found if name in names]):    # line numbers still hold
+    # From the last one on, so that the line numbers of the others still hold.
+    for name in reversed([name for name in found if name in names]):
         body = found[name].body
         has_docstring = ast.get_docstring(found[name]) is not None
         first = body[0].end_lineno if has_docstring else body[0].lineno - 1
@@ -54,7 +58,7 @@ def emptied(source: str, names: list[str]) -> str:
 
 
 def rebuild(module: str) -> None:
-    """Copy the package to mine/, and empty a module there unless its copy was changed."""
+    """Copy the package to mine/, and empty a module there unless its copy differs from ours."""
     for file in OURS.rglob("*.py"):
         copy = MINE / file.relative_to(OURS)
         if not copy.exists():
@@ -64,8 +68,9 @@ def rebuild(module: str) -> None:
     if text(copy) == ours:
         copy.write_text(emptied(ours, list(functions(ours))), encoding="utf-8")
     else:
-        print(f"You have begun with {module}: your file stays as it is.")
-    print(f"{text(copy).count(YOUR_TURN)} functions are still empty in {copy.relative_to(ROOT)}.\n"
+        print(f"Your {module} differs from ours, so it stays as it is. Delete it to start afresh.")
+    empty = re.findall(rf"{YOUR_TURN}([\w.]+)", text(copy))
+    print(f"{copy.relative_to(ROOT)}: still empty: {', '.join(empty) or 'nothing'}\n"
           "Now run `python -m pytest --mine`.")
 
 
@@ -77,8 +82,9 @@ def answer(name: str) -> str:
             spellings = each, f"{file.stem}.{each}", each.split(".")[-1]
             known += spellings
             if name in spellings:
-                source = ast.get_source_segment(text(file), node, padded=True)
-                found.append(f"# {file.relative_to(ROOT)}, line {node.lineno}\n{source}")
+                first = min(part.lineno for part in [node, *node.decorator_list])
+                source = text(file).splitlines()[first - 1:node.end_lineno]
+                found.append("\n".join([f"# {file.relative_to(ROOT)}, line {first}", *source]))
     near = get_close_matches(name, known, n=1, cutoff=0.7)
     return "\n\n".join(found) or sys.exit(f"there is no function {name!r}" + (
         f"; did you mean {near[0]}?" if near else ""))

@@ -1,13 +1,12 @@
-"""Geometric transforms: each is a 3x3 matrix, and one sampling applies the product of all.
-
-For each pixel (x, y) of the new picture, the matrix says where to look in the old one. x goes from
--1 in the first column to 1 in the last, and y likewise down the rows.
+"""Geometric transforms: each is a 3x3 matrix, and their product is applied by one sampling, because
+each sampling blurs. For each pixel (x, y) of the new picture, the matrix says where to look in the
+old one. x goes from -1 in the first column to 1 in the last, and y likewise down the rows.
 
     (u, v, z) = matrix @ (x, y, 1)        look at (u / z, v / z)
 
-Where the last row is (0, 0, 1), z is 1 and the matrix is affine: parallel lines stay parallel.
-Others are homographies: what is nearer looks larger. The functions that build a matrix take
-numbers and return (3, 3), or take tensors (n), one number per picture, and return (n, 3, 3).
+Where the last row is (0, 0, 1), z is 1 and the matrix is affine: parallel lines stay parallel. The
+others are homographies, as in perspective: nearer things look larger. Functions that build a
+matrix (3, 3) from numbers build (n, 3, 3) from tensors (n), one number per picture.
 """
 
 from functools import reduce
@@ -38,19 +37,19 @@ def flip(columns: Number = 1, rows: Number = 0) -> Tensor:
 def dihedral(k: Number) -> Tensor:
     """One of the eight ways to lay a square on itself: k is a whole number from 0 to 7.
 
-    k & 1 flips columns and k & 2 flips rows; after that, k & 4 swaps rows and columns. The order
-    of the matrices is flip @ swap. Source: fastai v1, dihedral_affine.
+    First k & 1 flips columns and k & 2 flips rows, then k & 4 swaps rows and columns: flip @ swap.
+    Source: fastai v1, dihedral_affine.
     """
     check.between("k", k, 0, 7)
-    way = torch.as_tensor(k).int()
-    transposed = way >> 2
-    return flip(way & 1, way >> 1 & 1) @ matrix(1 - transposed, transposed, 0,
-                                                transposed, 1 - transposed, 0,
-                                                0, 0, 1)
+    bits = torch.as_tensor(k).int()
+    swap = bits >> 2
+    return flip(bits & 1, bits >> 1 & 1) @ matrix(1 - swap, swap, 0,
+                                                  swap, 1 - swap, 0,
+                                                  0, 0, 1)
 
 
 def rotation(degrees: Number) -> Tensor:
-    """Turn around the centre. Positive degrees turn counter-clockwise on the screen, as in v1."""
+    """Turn around the centre, counter-clockwise on the screen if degrees are positive."""
     angle = torch.deg2rad(torch.as_tensor(degrees))
     return matrix(angle.cos(), -angle.sin(), 0,
                   angle.sin(), angle.cos(), 0,
@@ -58,7 +57,7 @@ def rotation(degrees: Number) -> Tensor:
 
 
 def zoom(scale: Number, row_pct: Number = 0.5, col_pct: Number = 0.5) -> Tensor:
-    """Enlarge by scale: 1 / scale of the rows and of the columns stay in view. As in fastai v1.
+    """Enlarge by scale: 1 / scale of the rows and of the columns stay in view.
 
     row_pct  which rows stay: at 0 the first ones, at 0.5 the middle ones, at 1 the last ones
     col_pct  which columns stay
@@ -76,7 +75,7 @@ def homography(points: Tensor, places: Tensor) -> Tensor:
     """The matrix [[a, b, c], [d, e, f], [g, h, 1]] that sends four points to four places.
 
     points, places  (4, 2) or (n, 4, 2); no three on a line. A point (x, y) that is sent to (u, v)
-    gives two linear equations: z u = a x + b y + c and z v = d x + e y + f, z = g x + h y + 1
+    gives two linear equations, z u = a x + b y + c and z v = d x + e y + f, z = g x + h y + 1
     """
     x, y, u, v = *points.float().unbind(-1), *places.float().unbind(-1)     # (..., 4) each
     one, zero = torch.ones_like(x), torch.zeros_like(x)
@@ -87,9 +86,9 @@ def homography(points: Tensor, places: Tensor) -> Tensor:
 
 
 def perspective_warp(offsets: Tensor) -> Tensor:
-    """Send the corners, each moved by its own (dx, dy), to where the corners were.
+    """The matrix that sends each corner, moved by its own (dx, dy), back to the corner itself.
 
-    offsets  (4, 2) or (n, 4, 2): top left, bottom left, top right, bottom right, as in fastai v1
+    offsets  (4, 2) or (n, 4, 2): top left, bottom left, top right, bottom right
     """
     offsets = torch.as_tensor(offsets, dtype=torch.float32)
     corners = torch.tensor([[-1., -1.], [-1., 1.], [1., -1.], [1., 1.]])
@@ -97,15 +96,15 @@ def perspective_warp(offsets: Tensor) -> Tensor:
 
 
 def symmetric_warp(right: Number, left: Number, bottom: Number, top: Number) -> Tensor:
-    """A perspective warp, like the view of a tilted camera: both ends of the right side move
-    outwards by `right`, and so on. 0.2 for all four sides is zoom(1.2). As in fastai v1."""
+    """A perspective warp like the view of a tilted camera. Both ends of the right side move
+    outwards by `right`; the other sides do the same. All four 0.2 are zoom(1.2)."""
     offsets = map(torch.as_tensor, [-top, -left, -bottom, left, top, -right, bottom, right])
     offsets = torch.stack(torch.broadcast_tensors(*offsets), dim=-1)        # (8) or (n, 8)
     return perspective_warp(offsets.unflatten(-1, (4, 2)))
 
 
 def compose(*affine: Tensor) -> Tensor:
-    """The product of the matrices, from left to right. What stands first is done first."""
+    """The product of the matrices. The first is applied first, as they look from new to old."""
     return reduce(torch.matmul, affine, torch.eye(3))
 
 
@@ -116,9 +115,9 @@ def warp(batch: Tensor, affine: Tensor, mode: str = "bilinear", padding: str = "
     batch        pictures (n, c, h, w) float, or masks (n, h, w) int
     affine       (3, 3), or (n, 3, 3). As in fastai v1, its entry [0, 1] is multiplied by h / w, and
                  [1, 0] by w / h: without this, a rotation would shear a wide picture
-    mode         "bilinear", or "nearest" for masks: between two class numbers lies no third class
+    mode         "bilinear", or "nearest" for masks: a blend of two classes would be a third one
     padding      what is outside the picture: "reflection", "border" (its last pixel) or "zeros"
-    perspective  a homography, (3, 3) or (n, 3, 3), which is used as it is
+    perspective  a homography, (3, 3) or (n, 3, 3), used without the factors h / w and w / h
     """
     if mode == "bilinear" and not batch.is_floating_point():
         raise ValueError(f"bilinear would blend values of {batch.dtype}; use mode='nearest' for "
@@ -128,7 +127,7 @@ def warp(batch: Tensor, affine: Tensor, mode: str = "bilinear", padding: str = "
     if perspective is not None:
         matrices = matrices @ perspective.float()
     pixels = batch.reshape(len(batch), -1, h, w)                            # (n, c, h, w)
-    # At least float32: with 16 bits, pixels would be looked for in the wrong place.
+    # At least float32, because 16 bits are too coarse for coordinates.
     pixels = pixels.to(torch.promote_types(batch.dtype, torch.float32))
     grid = grid_of(matrices, pixels).expand(len(batch), -1, -1, -1)
     seen = F.grid_sample(pixels, grid, mode, padding, align_corners=True)
@@ -140,7 +139,7 @@ def grid_of(matrices: Tensor, pixels: Tensor) -> Tensor:
     like = {"dtype": pixels.dtype, "device": pixels.device}
     y, x = (torch.linspace(-1, 1, side, **like) for side in pixels.shape[-2:])
     m = matrices.reshape(-1, 3, 3).to(**like, non_blocking=True)            # (n or 1, 3, 3)
-    # A column plus a row for each picture is far less work than a product with h * w points.
+    # A matrix product with all h * w points would be far more work than a column plus a row.
     rows = m[:, :, 1, None] * y + m[:, :, 2, None]                          # (n, 3, h)
     columns = m[:, :, 0, None] * x                                          # (n, 3, w)
     uv = rows[:, :2, :, None] + columns[:, :2, None, :]                     # (n, 2, h, w)

@@ -1,7 +1,7 @@
-"""Metrics: how well a model does, as fractions that add up from batch to batch.
+"""Metrics: how well a model does, as fractions that can be added over batches.
 
 A metric takes the model's raw outputs for a batch (logits) and the right answers (targets), and
-returns a Score. Scores of batches add up to the exact value for the data set, whatever the batch
+returns a Score. The sum of the batches' Scores is exact for the whole data set, whatever the batch
 size. Metrics only inform; they do not affect training.
 """
 
@@ -17,7 +17,7 @@ from minifast.tools import check
 
 @dataclass(frozen=True)
 class Score:
-    """A fraction, hits out of out_of: two numbers, or two vectors with an entry per class."""
+    """A fraction, hits / out_of: two numbers, or two tensors with an entry per class."""
     hits: Tensor | float
     out_of: Tensor | float
 
@@ -26,13 +26,13 @@ class Score:
 
     @property
     def values(self) -> Tensor:
-        """hits / out_of, in float64 and on the CPU. NaN where out_of is 0."""
+        """hits / out_of, in float64, on the CPU. NaN where out_of is 0."""
         hits, out_of = (torch.as_tensor(part, dtype=torch.float64).cpu()
                         for part in (self.hits, self.out_of))
         return hits / out_of
 
     def __float__(self) -> float:
-        """The value. Of a score per class, the mean over the classes that occur (out_of > 0)."""
+        """The value; with classes, the mean of `values` over those that occur (out_of > 0)."""
         return self.values.nanmean().item()
 
 
@@ -41,7 +41,7 @@ Metrics = Sequence[Metric | str] | Metric | str         # names are keys of METR
 
 
 def accuracy(logits: Tensor, targets: Tensor) -> Score:
-    """Share of pictures, or of the pixels of masks, whose largest logit is at the right class.
+    """Share of pictures (for masks: pixels) whose largest logit is that of the right class.
 
     logits (n, c) or (n, c, h, w) float; targets (n) or (n, h, w) int, class numbers
     """
@@ -56,7 +56,7 @@ def accuracy_thresh(logits: Tensor, targets: Tensor, thresh: float = 0.5,
 
     Most pictures lack most tags, so a model that never predicts a tag already scores high.
 
-    logits   (n, c) float; probabilities if sigmoid is False
+    logits   (n, c) float; with sigmoid=False these are probabilities already
     targets  (n, c) 0 or 1
     thresh   a tag is predicted where its probability is strictly above this
     """
@@ -79,7 +79,7 @@ def fbeta(logits: Tensor, targets: Tensor, thresh: float = 0.2, beta: float = 2,
     """
     check.same_shape("fbeta", logits=logits, targets=targets)
     predicted = (logits.sigmoid() if sigmoid else logits) > thresh            # (n, c) bool
-    # float64: float32 would round eps away.
+    # float64, because in float32 3 + eps is 3.
     predicted, true = predicted.double(), targets.double()
     hits = (predicted * true).sum(dim=1)                                      # (n)
     precision = hits / (predicted.sum(dim=1) + eps)
@@ -89,18 +89,18 @@ def fbeta(logits: Tensor, targets: Tensor, thresh: float = 0.2, beta: float = 2,
 
 
 def confusion(logits: Tensor, targets: Tensor, void_code: int | None = None) -> Score:
-    """Which class is taken for which: pixels counted by true and by predicted class.
+    """Confusion matrix: the number of pixels for each pair of a true and a predicted class.
 
     logits (n, c, h, w) float; targets (n, h, w) int, class numbers
     void_code  the class of unlabelled pixels, which are not counted; it can still be predicted
 
     In the Score, hits (c, c) has a row per true class and a column per predicted class, and out_of
-    (c, 1) the number of pixels of each true class.
+    (c, 1) is the number of pixels of each true class.
     """
     c, answers = logits.shape[1], logits.argmax(dim=1)                        # (n, h, w)
     check.same_shape("confusion", answers=answers, targets=targets)
     pairs = (targets.long() * c + answers).flatten()                          # (n*h*w)
-    # Not bincount: it makes the program wait for the GPU, and so would leaving pairs out.
+    # Not bincount: it makes the program wait for the GPU, as selecting labelled pixels would.
     counts = pairs.new_zeros(c * c).scatter_add_(0, pairs, torch.ones_like(pairs)).reshape(c, c)
     if void_code is not None:
         check.between("void_code", void_code, 0, c - 1)
@@ -115,9 +115,9 @@ def foreground_accuracy(logits: Tensor, targets: Tensor, void_code: int | None) 
 
 
 def mean_iou(logits: Tensor, targets: Tensor, void_code: int | None = None) -> Score:
-    """Intersection over union, per class (c): of the labelled pixels that are this class in truth
-    or prediction, the share that is in both. Source: Long et al. 2015, arXiv 1411.4038.
-    """
+    """Intersection over union, per class (c): labelled pixels where truth and prediction are both
+    this class, out of those where either is; for void itself 0 out of 0.
+    Source: Long et al. 2015, arXiv 1411.4038."""
     counts = confusion(logits, targets, void_code).hits                       # (c, c)
     union = counts.sum(dim=0) + counts.sum(dim=1) - counts.diag()             # (c)
     if void_code is not None:
@@ -134,14 +134,14 @@ def register(name: str, function: Metric) -> None:
     METRICS[name] = function
 
 
-def metric(name: str, **knobs) -> Metric:
+def metric(name: str, **preset) -> Metric:
     """A metric by name, with arguments preset: metric("fbeta", thresh=0.2)."""
     check.one_of("metric", name, METRICS)
-    return partial(METRICS[name], **knobs) if knobs else METRICS[name]
+    return partial(METRICS[name], **preset) if preset else METRICS[name]
 
 
 def chosen(metrics: Metrics) -> list[Metric]:
-    """What Learner(metrics=...) means, as a list: one metric or several, functions or names."""
+    """A list of functions, from one metric or several, each a function or a name."""
     several = [metrics] if callable(metrics) or isinstance(metrics, str) else metrics
     return [metric(each) if isinstance(each, str) else each for each in several]
 
@@ -149,15 +149,15 @@ def chosen(metrics: Metrics) -> list[Metric]:
 def name_of(function: Metric) -> str:
     """The name of a metric in tables: `fbeta`, or, for a partial, `fbeta(thresh=0.2)`."""
     if isinstance(function, partial):
-        knobs = [*map(repr, function.args),
-                 *(f"{knob}={value!r}" for knob, value in function.keywords.items())]
-        return f"{name_of(function.func)}({', '.join(knobs)})"
+        preset = [*map(repr, function.args),
+                  *(f"{name}={value!r}" for name, value in function.keywords.items())]
+        return f"{name_of(function.func)}({', '.join(preset)})"
     return getattr(function, "__name__", type(function).__name__)
 
 
 def score(function: Metric, logits: Tensor, targets: Tensor) -> Score:
     """The Score of one batch. A plain number counts as the mean over the pictures of the batch; if
-    it is NaN, the batch does not count."""
+    it is NaN, there was nothing to count, such as a batch of void."""
     result = function(logits, targets)
     if isinstance(result, Score):
         return result

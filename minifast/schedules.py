@@ -13,12 +13,12 @@ def linear(start: float, end: float, pct: float | Tensor) -> float | Tensor:
 
 
 def cosine(start: float, end: float, pct: float) -> float:
-    """From start to end along half a cosine: slow, then fast, then slow."""
+    """From start to end along half a period of a cosine: slow, then fast, then slow."""
     return linear(start, end, (1 - cos(pi * pct)) / 2)
 
 
 def exponential(start: float, end: float, pct: float | Tensor) -> float | Tensor:
-    """From start to end, both above 0, in equal ratios."""
+    """From start to end, both above 0, by the same factor in every step."""
     return start * (end / start) ** pct
 
 
@@ -26,8 +26,8 @@ def one_cycle(batch: int, batches: int, start: float, peak: float, end: float,
               pct_start: float = 0.3) -> float:
     """The value for a batch, counted from 0: a cosine from start up to peak, then one down to end.
 
-    The peak is at batch int(batches * pct_start), or at batch 1 if that is 0. The way down is
-    batches - int(batches * pct_start) batches long, so even the last batch is just before `end`.
+    The peak is at batch int(batches * pct_start), but never before batch 1. The way down has
+    batches - int(batches * pct_start) steps, so `end` itself comes only after the last batch.
 
     Source: Smith 2018, arXiv 1803.09820; fastai v1, callbacks/one_cycle.py.
     """

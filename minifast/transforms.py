@@ -1,7 +1,7 @@
 """Augmentation: draw numbers for a batch, build a matrix for each picture, sample the batch once.
 
-A picture that is turned a little or lit a little differently still shows the same thing, so it is
-one more example, for free. A mask moves with its picture; light changes the picture alone.
+A picture that is turned a little or lit a little differently still shows the same thing, so every
+change gives one more example for free. A mask moves with its picture; light leaves it alone.
 """
 
 from dataclasses import dataclass
@@ -16,49 +16,50 @@ from minifast.tools import check, processes
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """What is to happen to a batch: each field a number for all pictures, or a tensor (n).
-    The defaults change nothing: Draws(degrees=30) turns, and that is all."""
-    k: Number = 0                       # these are arguments of geometry's dihedral,
-    degrees: Number = 0.                # rotation,
-    scale: Number = 1.                  # zoom,
+    """What to do to a batch: each field is one number for all pictures, or a tensor (n).
+    The defaults change nothing: Draws(degrees=30) only turns."""
+    k: Number = 0               # of dihedral
+    degrees: Number = 0.        # of rotation
+    scale: Number = 1.          # of zoom, like the next two
     row_pct: Number = 0.5
     col_pct: Number = 0.5
-    right: Number = 0.                  # and symmetric_warp
+    right: Number = 0.          # of symmetric_warp, like the next three
     left: Number = 0.
     bottom: Number = 0.
     top: Number = 0.
-    change: Number = 0.5                # these are for light
-    slope: Number = 1.
+    change: Number = 0.5        # of light: brightness
+    slope: Number = 1.          # and contrast
 
 
 @dataclass(frozen=True)
 class Augment:
     """Random transforms, drawn anew for each batch. Source: fastai v1, get_transforms."""
-    do_flip: bool = True                # mirror left and right, or not, equally often
-    flip_vert: bool = False             # with do_flip: any of the eight dihedral ways instead
-    max_rotate: float = 10.             # degrees, to either side
-    max_zoom: float = 1.1               # scale is 1 to this
-    max_lighting: float = 0.2           # change is 0.5 * (1 - this) to 0.5 * (1 + this), and
-    #                                     slope is 1 - this to 1 / (1 - this)
-    max_warp: float = 0.2               # how far a side's ends move apart or together
-    p_affine: float = 0.75              # probability of rotation, of zoom and of warp
-    p_lighting: float = 0.75            # probability of changed brightness and of changed contrast
+    do_flip: bool = True        # mirror left and right, or not, equally often
+    flip_vert: bool = False     # with do_flip: any of the eight dihedral ways instead
+    max_rotate: float = 10.     # degrees, to either side
+    max_zoom: float = 1.1       # scale is 1 to this
+    max_lighting: float = 0.2   # how far brightness and contrast go, as `draw` says
+    max_warp: float = 0.2       # how far the ends of a side move outwards or inwards
+    p_affine: float = 0.75      # probability of rotation, of zoom and of warp, each on its own
+    p_lighting: float = 0.75    # probability of brightness and of contrast, each on its own
 
     def __post_init__(self):
+        """Refuse settings that give NaN or, as a warp from 0.4 on, fold a picture over."""
         for name, high in (("max_lighting", 0.99), ("max_warp", 0.35), ("p_affine", 1),
-                           ("p_lighting", 1)):              # a warp of 0.5 folds the picture over
+                           ("p_lighting", 1)):
             check.between(name, getattr(self, name), 0, high)
 
     def draw(self, n: int, rng: Generator) -> Draws:
-        """Numbers for n pictures, each equally likely to be anywhere between its limits.
+        """Numbers for n pictures, uniform between their limits; for slope, its logarithm is.
 
-        For slope, the logarithm is. Where something does not happen to a picture, the number is the
-        default of Draws. The focus of zoom, row_pct and col_pct, is always drawn, from 0 to 1.
+        change is 0.5 * (1 - max_lighting) to 0.5 * (1 + max_lighting), slope is 1 - max_lighting to
+        1 / (1 - max_lighting). A transform that is left out has the default of Draws; the focus of
+        zoom, row_pct and col_pct from 0 to 1, is always drawn.
         """
-        # As many numbers whatever the settings: a picture turns the same way, lit or not.
+        # Always the same count of numbers: with light switched off, a picture still turns alike.
         share = torch.rand(11, n, generator=rng)                # how far from the lowest value
         turns, zooms, warps = torch.rand(3, n, generator=rng) < self.p_affine
-        lights, steepens = torch.rand(2, n, generator=rng) < self.p_lighting
+        lights, contrasts = torch.rand(2, n, generator=rng) < self.p_lighting
         ways = (8 if self.flip_vert else 2) if self.do_flip else 1
         dark = 1 - self.max_lighting
         sides = torch.where(warps, linear(-self.max_warp, self.max_warp, share[5:9]), 0.)  # (4, n)
@@ -69,27 +70,27 @@ class Augment:
             row_pct=share[3], col_pct=share[4],
             right=sides[0], left=sides[1], bottom=sides[2], top=sides[3],
             change=torch.where(lights, linear(0.5 * dark, 0.5 * (2 - dark), share[9]), 0.5),
-            slope=torch.where(steepens, exponential(dark, 1 / dark, share[10]), 1.))
+            slope=torch.where(contrasts, exponential(dark, 1 / dark, share[10]), 1.))
 
     def __call__(self, x: Tensor, y: Tensor, rng: Generator) -> tuple[Tensor, Tensor]:
         """Apply new draws from rng, a generator on the CPU, to a batch."""
+        # Draw for the whole batch of all processes; this one has every COUNT-th picture.
         drawn = vars(self.draw(len(x) * processes.COUNT, rng))
-        # Drawn for the batch of all processes; the pictures of this one are every COUNT-th.
         mine = {name: values[processes.RANK::processes.COUNT] for name, values in drawn.items()}
         return apply(Draws(**mine), x, y)
 
 
-get_transforms = Augment
+get_transforms = Augment        # its name in fastai v1
 
 
 def apply(draws: Draws, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """The batch with everything done to it that draws says. x and y themselves stay as they are.
+    """Do to a batch what draws says: first one sampling, then light. x itself is not changed.
 
     x  pictures (n, 3, h, w), float 0..1
     y  masks (n, h, w) move with the pictures; classes (n) or tags (n, c) stay
     """
     affine, perspective = matrices_of(draws)
-    # Sampling changes the last digits even of a picture that stays where it is.
+    # Sampling would change the last digits of a picture that does not move.
     if perspective is None and torch.equal(affine, torch.eye(3).expand_as(affine)):
         return light(draws, x.clone()), y
     if y.ndim == 3:
@@ -107,10 +108,10 @@ def matrices_of(draws: Draws) -> tuple[Tensor, Tensor | None]:
 
 
 def light(draws: Draws, x: Tensor) -> Tensor:
-    """Brightness, then contrast, of pictures x (n, 3, h, w), float 0..1, in place.
+    """Change brightness, then contrast, of pictures x (n, 3, h, w), in place, and return x.
 
-    Both change the logit of a pixel, log(x / (1 - x)), so that it stays in 0..1: `change` is what a
-    grey of 0.5 becomes, and `slope` multiplies. Source: fastai v1, brightness and contrast.
+    Pixels are clamped to 1e-7 .. 1 - 1e-7. Both changes are to their logits, log(x / (1 - x)), so
+    they stay in 0..1: brightness adds, and 0.5 becomes `change`; contrast multiplies by `slope`.
     """
     check.between("change", draws.change, 0.001, 0.999)
     check.between("slope", draws.slope, 0.001, 1000)

@@ -1,4 +1,4 @@
-"""Refuse wrong input at once. Each error names the argument, the value and what to do instead."""
+"""Refuse wrong input at once, with an error that names the argument and the value."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches

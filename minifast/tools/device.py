@@ -22,7 +22,7 @@ def cores() -> int:
 def uses_bfloat16(device: torch.device, precision: str) -> bool:
     """Whether to run a model in bfloat16 and channels_last.
 
-    precision  "float32": never; "auto": where bfloat16 is not emulated, which would be slower
+    precision  "float32": never; "auto": if the hardware has bfloat16. Emulated, it is slower
     """
     check.one_of("precision", precision, ["auto", "float32"])
     if precision == "float32":

@@ -20,7 +20,7 @@ FONT = ImageFont.load_default(TEXT_SIZE)        # built into Pillow: the same on
 def grid(pictures: list[Image.Image], captions: list[str], columns: int) -> Image.Image:
     """The pictures in rows of `columns`, each with its caption below it.
 
-    If the narrowest has fewer than LEAST_CELL pixels, all are enlarged by the same whole factor.
+    If the narrowest has less than LEAST_CELL pixels of width, all are enlarged by a whole factor.
     """
     factor = ceil(LEAST_CELL / min(picture.width for picture in pictures))
     pictures = [picture.resize((picture.width * factor, picture.height * factor), Image.NEAREST)
@@ -67,7 +67,7 @@ def chart(series: dict[str, tuple[list[float], list[float]]], x_label: str, y_la
           marks: dict[str, tuple[float, float]] | None = None) -> Image.Image:
     """Lines through points, with axes and a legend.
 
-    series  name -> (x values, y values); points that have no place on the axes are left out
+    series  name -> (x values, y values); points that are not finite are left out
     log     the axes with a logarithmic scale: "", "x", "y" or "xy"
     marks   name -> (x, y): a point to be ringed and named
     """
@@ -100,7 +100,8 @@ def chart(series: dict[str, tuple[list[float], list[float]]], x_label: str, y_la
         pen.text((legend_x, top - 8), name, colour, FONT, anchor="rs")
         legend_x -= FONT.getlength(name) + MARGIN
     for i, (name, (x, y)) in enumerate((marks or {}).items()):
-        for x, y in (pixel(*point) for point in _points([x], [y], log)):       # one, or none
+        for point in _points([x], [y], log):                            # one, or none if not finite
+            x, y = pixel(*point)
             pen.line([(x, top), (x, bottom)], INK)
             pen.ellipse([x - 5, y - 5, x + 5, y + 5], outline=INK, width=2)
             side, anchor = (5, "la") if x < (left + right) / 2 else (-5, "ra")
@@ -109,7 +110,7 @@ def chart(series: dict[str, tuple[list[float], list[float]]], x_label: str, y_la
 
 
 def _points(xs: list[float], ys: list[float], log: str) -> numpy.ndarray:
-    """The points (n, 2) that are finite, log10 taken of the axes that `log` names."""
+    """The finite points (n, 2), after log10 on the axes that `log` names."""
     points = numpy.array([xs, ys], float).T
     with numpy.errstate(divide="ignore", invalid="ignore"):
         for axis in log:
@@ -120,7 +121,7 @@ def _points(xs: list[float], ys: list[float], log: str) -> numpy.ndarray:
 def _ticks(values: numpy.ndarray, log: bool) -> list[float]:
     """Evenly spaced round numbers around all values; where they are logarithms, whole numbers."""
     low, high = (values.min(), values.max()) if len(values) else (0.0, 1.0)
-    spread = high - low if high - low > 1e-9 * abs(high) else abs(high) or 1.0  # or it is one value
+    spread = high - low if high - low > 1e-9 * abs(high) else abs(high) or 1.0
     unit = 10.0 ** floor(log10(spread))
     step = 1 if log else next(unit * p for p in (0.2, 0.5, 1, 2) if spread / (unit * p) <= 6)
     first = floor(low / step)

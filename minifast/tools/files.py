@@ -18,14 +18,14 @@ def write_atomic(path: Path | str, content: bytes) -> Path:
     path = Path(path)
     if processes.RANK > 0:
         return path
-    # Hidden from lists of pictures; with the process number, since two runs may write at once.
+    # The dot hides it from lists of pictures. The process number is for two runs at once.
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())         # or a power cut could leave the new name on no bytes
+            os.fsync(file.fileno())         # or a power cut could leave an empty file
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -41,14 +41,14 @@ def refuse_existing(path: Path | str, remedy: str, overwrite: bool = False) -> N
 def save_tensors(path: Path | str, content: dict) -> Path:
     """Write a dict of tensors and plain values in torch's format, and return the path.
 
-    A SHA-256 digest follows. torch.load ignores it, but would not notice most flipped bits.
+    A SHA-256 digest follows: torch.load ignores it, and alone would miss most flipped bits.
     """
     buffer = BytesIO()
     torch.save(content, buffer)
     buffer.write(sha256(buffer.getbuffer()).digest())
-    processes.wait_for_all()                # all have asked whether the file is there
+    processes.wait_for_all()                # until all have asked whether the file is there
     write_atomic(path, buffer.getbuffer())
-    processes.wait_for_all()                # all will find it
+    processes.wait_for_all()                # until it is there for all
     return Path(path)
 
 
@@ -63,5 +63,5 @@ def load_tensors(path: Path | str, digest: bool = True) -> dict:
         raise ValueError(f"{path} was altered, cut short or not written by minifast: save it again")
     try:
         return dict(torch.load(BytesIO(content), "cpu", weights_only=True))
-    except Exception as error:              # torch complains in a dozen ways
+    except Exception as error:              # torch raises many types of error
         raise ValueError(f"{path} is damaged, or no dict of tensors and plain values") from error

@@ -1,8 +1,8 @@
 """Several processes train one model: `torchrun --nproc-per-node=2 lessons/planet.py`, one per GPU.
 
-All run the same script and share only training: each takes its part of every batch, which is
-batch[RANK::COUNT], and DistributedDataParallel averages their gradients. Everything else runs whole
-in each process. The first one prints and writes files.
+All run the same script. Only training is divided: each process trains on batch[RANK::COUNT], and
+DistributedDataParallel averages their gradients. Everything else runs in full in each process. The
+first one prints and writes files.
 """
 
 import os
@@ -18,7 +18,7 @@ COUNT = int(os.environ.get("WORLD_SIZE", 1))    # and how many there are
 
 
 def join() -> None:
-    """Meet the other processes, if there are any. Then only the first one prints and warns."""
+    """Connect to the other processes, if any. From then on only the first prints and warns."""
     if COUNT == 1 or distributed.is_initialized():
         return
     if torch.cuda.is_available():
@@ -30,7 +30,7 @@ def join() -> None:
 
 
 def parallel(model: nn.Module) -> nn.Module:
-    """The model to call in training. Make it anew after freezing layers."""
+    """The model to call in training. Make it again after freezing: it remembers what trains."""
     if COUNT == 1:
         return model
     gpu = [torch.cuda.current_device()] if torch.cuda.is_available() else None

@@ -1,6 +1,5 @@
-"""Random numbers that follow from a key, such as (seed, epoch), and from nothing else.
-
-So the same seed gives the same result, and looking at a batch does not change the next one.
+"""Random numbers that follow from a key, such as (seed, epoch), and from nothing else: so the same
+seed gives the same result, and looking at a batch does not change the next one.
 """
 
 from collections.abc import Iterator
@@ -24,19 +23,19 @@ def generator_for(*key: int) -> torch.Generator:
 
 @contextmanager
 def seeded(*key: int) -> Iterator[None]:
-    """Inside, the global random numbers of Python, numpy and torch follow from the key: first
+    """Inside, the global random numbers of Python, numpy and torch follow from the key: initial
     weights, dropout, a data set of your own. Afterwards they go on as before."""
     seed, gpus = seed_of(*key), torch.cuda.device_count() if torch.cuda.is_initialized() else 0
-    python, numpys = random.getstate(), numpy.random.get_state()
+    python_state, numpy_state = random.getstate(), numpy.random.get_state()
     with torch.random.fork_rng(range(gpus)):
         try:
             random.seed(seed)
             numpy.random.seed(seed)
-            # Not torch.manual_seed, which would also seed a CUDA that is first used later.
+            # Not torch.manual_seed, which would also seed a GPU that is not in use yet.
             torch.default_generator.manual_seed(seed)
             if gpus:
                 torch.cuda.manual_seed_all(seed)
             yield
         finally:
-            random.setstate(python)
-            numpy.random.set_state(numpys)
+            random.setstate(python_state)
+            numpy.random.set_state(numpy_state)

@@ -10,7 +10,7 @@ from minifast.tools.files import load_tensors
 
 WEIGHTS_FOLDER = "https://download.pytorch.org/models/"
 WEIGHTS = {"resnet18": "resnet18-f37072fd.pth", "resnet34": "resnet34-b627a593.pth",
-           "resnet50": "resnet50-0676ba61.pth"}     # before .pth: how its SHA-256 begins
+           "resnet50": "resnet50-0676ba61.pth"}     # with the first 8 digits of the SHA-256
 
 
 def pretrained_weights(arch: str, source: bool | str | Path) -> dict[str, Tensor]:
@@ -27,7 +27,7 @@ def pretrained_weights(arch: str, source: bool | str | Path) -> dict[str, Tensor
 
 
 def load_pretrained(net: nn.Module, arch: str, source: bool | str | Path) -> None:
-    """Load pretrained weights into all of a net but its last child, the classifier.
+    """Load pretrained weights into a net, except for its last child, the classifier.
 
     Raises ValueError if any other parameter is missing, unknown or of another shape.
     """

@@ -7,7 +7,7 @@ import torch
 from minifast.metrics import (Score, accuracy, accuracy_thresh, chosen, confusion, fbeta,
                               foreground_accuracy, mean_iou, metric, name_of, register, score)
 
-# Three pictures and four tags. Probabilities:     .88 .27 .12 .50      .05 .73 .62 .23      .01 ...
+# Three pictures and four tags. Probabilities:     .88 .27 .12 .50      .05 .73 .62 .23      all .01
 # So above .2 these are predicted:                 yes yes no  yes      no  yes yes yes      none
 LOGITS = torch.tensor([[2, -1, -2, 0], [-3, 1, .5, -1.2], [-5, -5, -5, -5]])
 TAGS = torch.tensor([[1., 0, 0, 1], [0, 1, 0, 1], [0, 0, 1, 0]])
@@ -33,7 +33,7 @@ def test_a_score_with_classes_is_the_mean_over_the_classes_that_occur():
     assert float(per_class) == 0.625
 
 
-def test_accuracy_counts_where_the_largest_logit_is_at_the_right_class():
+def test_accuracy_compares_the_largest_logit_with_the_class():
     logits = torch.tensor([[1., 3, 2], [0, -1, -2], [5, 4, 6], [-3, -1, -2]])   # 1, 0, 2, 1
     assert accuracy(logits, torch.tensor([1, 0, 0, 1])) == Score(3, 4)
     assert accuracy(MAPS, TRUTH) == Score(4, 8)                                 # of pixels
@@ -54,7 +54,7 @@ def test_fbeta_by_hand():
     # The first two pictures have 2 hits among 3 predicted tags, and 2 true ones: precision 2/3,
     # recall 1, F2 = 5 * 2/3 / (4 * 2/3 + 1) = 10/11. The third has no hit: 0.
     assert float(fbeta(LOGITS, TAGS)) == pytest.approx(20 / 33, abs=1e-8)
-    # F1 = 2 * 2/3 / (2/3 + 1) = 4/5
+    # F1 = 2 * 2/3 / (2/3 + 1) = 4/5, twice
     assert float(fbeta(LOGITS, TAGS, beta=1)) == pytest.approx(8 / 15, abs=1e-8)
     # Above .5: precision 1, recall 1/2, F2 = 5/9; precision 1/2, recall 1/2, F2 = 1/2; 0
     assert float(fbeta(LOGITS.sigmoid(), TAGS, 0.5, sigmoid=False)) == pytest.approx(19 / 54)
@@ -87,7 +87,7 @@ def test_foreground_accuracy_leaves_void_out():
 def test_mean_iou_by_hand():
     # Without the two void pixels, class 0 has 2 of 2 + 1 pixels, and class 1 has 2 of 2 + 1 + 1
     assert float(mean_iou(MAPS, TRUTH, void_code=2)) == pytest.approx((2 / 3 + 2 / 4) / 2)
-    # With them, class 2 has 0 of 3, though the void class itself would not count
+    # With them: 2 of 4, 2 of 5, and 0 of 3
     assert float(mean_iou(MAPS, TRUTH)) == pytest.approx((2 / 4 + 2 / 5 + 0 / 3) / 3)
 
 
@@ -110,6 +110,7 @@ def test_a_partial_is_named_after_its_function_and_preset_arguments():
 
 
 def test_a_metric_may_return_a_number_which_is_a_mean_over_pictures():
+    # 0.5 for three pictures is 1.5 hits
     assert float(score(lambda logits, targets: 0.5, LOGITS, TAGS) + Score(0, 1)) == 1.5 / 4
     nothing = score(lambda logits, targets: torch.tensor(float("nan")), LOGITS, TAGS)
     assert float(nothing + Score(1, 2)) == 0.5

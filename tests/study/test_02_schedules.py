@@ -27,7 +27,7 @@ def test_cosine_can_go_down():
 def test_exponential_multiplies_by_the_same_factor_in_each_step():
     values = [exponential(1, 10000, pct) for pct in (0, 0.25, 0.5, 0.75, 1)]
     assert values == pytest.approx([1, 10, 100, 1000, 10000])
-    assert exponential(8, 2, 0.5) == pytest.approx(4)
+    assert exponential(8, 2, torch.tensor([0, 0.5, 1])).tolist() == pytest.approx([8, 4, 2])
 
 
 def test_one_cycle_goes_up_to_the_peak_and_down():
@@ -52,13 +52,17 @@ def test_momentum_goes_through_the_same_cycle_upside_down():
     assert momenta == pytest.approx([0.95, 0.925, 0.875, 0.85])
 
 
-def test_without_a_share_before_the_peak_it_is_at_the_second_batch():
-    # From there 4 steps down, though only 3 batches are left: so the end is one step farther away
+def test_the_number_of_batches_before_the_peak_is_rounded_down():
+    assert one_cycle(2, 10, 0, 1, 0, pct_start=0.28) == 1
+
+
+def test_with_pct_start_0_the_peak_is_at_the_second_batch():
+    # 4 steps down from batch 1, so batch 5 would be at the end
     values = [one_cycle(batch, 4, 0.1, 1, 0, pct_start=0) for batch in range(4)]
     assert values == pytest.approx([0.1, 1, 0.8535534, 0.5])
 
 
-def test_the_share_before_the_peak_is_between_0_and_1():
+def test_pct_start_is_between_0_and_1():
     for wrong in (-0.1, 1.1):
         with pytest.raises(ValueError):
             one_cycle(0, 10, 0, 1, 0, pct_start=wrong)

@@ -59,14 +59,15 @@ def test_a_mask_moves_with_its_picture():
     assert x[0, 0].argmax() == 4 * 9 and x[0, 0, 4, 0] > 0.99
 
 
-def test_classes_and_tags_stay_and_so_do_the_pictures_that_came():
+def test_pictures_are_moved_and_lit_in_a_copy_and_tags_stay():
     x, tags = pictures(), torch.ones(4, 17)
-    moved, y = apply(Draws(degrees=10., change=0.6), x, tags)
-    assert torch.equal(y, tags) and torch.equal(x, pictures()) and not torch.equal(moved, x)
+    found, y = apply(Draws(k=1, change=0.6), x, tags)                           # mirrored
+    assert torch.allclose(found, light(Draws(change=0.6), x.flip(-1)), atol=1e-5)
+    assert torch.equal(y, tags) and torch.equal(x, pictures())
 
 
 def test_what_is_not_drawn_leaves_every_bit_as_it_was():
-    x, y = apply(Draws(), pictures(), torch.zeros(4))
+    x, _ = apply(Draws(), pictures(), torch.zeros(4))
     assert torch.equal(x, pictures())
 
 
@@ -87,26 +88,30 @@ def test_numbers_are_drawn_between_their_limits():
 def test_light_is_drawn_between_its_limits():
     draws = get_transforms(max_lighting=0.2, p_lighting=1.).draw(10000, generator())
     assert 0.4 <= draws.change.min() < 0.401 and 0.599 < draws.change.max() <= 0.6
-    assert draws.slope.min() >= 0.8 and draws.slope.max() <= 1.25
-    assert draws.slope.log().mean().abs() < 0.01            # 0.8 and 1.25 are equally far from 1
+    assert 0.8 <= draws.slope.min() < 0.801 and 1.249 < draws.slope.max() <= 1.25
+    assert draws.slope.log().mean().abs() < 0.01           # 0.8 and 1.25 are the same factor from 1
 
 
 def test_each_transform_happens_to_three_of_four_pictures():
     draws = get_transforms().draw(10000, generator())
-    for happens in (draws.degrees != 0, draws.scale != 1, draws.left != 0, draws.change != 0.5):
+    turned, zoomed, warped = draws.degrees != 0, draws.scale != 1, draws.left != 0
+    for happens in (turned, zoomed, warped, draws.change != 0.5, draws.slope != 1):
         assert happens.float().mean().item() == pytest.approx(0.75, abs=0.02)
-    assert torch.equal(draws.left != 0, draws.top != 0)     # a warp moves all four sides
+    for both in (turned & zoomed, zoomed & warped, turned & warped):            # each on its own
+        assert both.float().mean().item() == pytest.approx(0.75 ** 2, abs=0.02)
+    assert torch.equal(warped, draws.top != 0)              # a warp moves all four sides
 
 
 @pytest.mark.parametrize("settings, ways", [({}, 2), ({"flip_vert": True}, 8),
                                             ({"do_flip": False, "flip_vert": True}, 1)])
-def test_each_way_to_lie_is_equally_likely(settings, ways):
+def test_each_dihedral_way_is_equally_likely(settings, ways):
     counts = torch.bincount(get_transforms(**settings).draw(10000, generator()).k)
     assert (counts / 10000).tolist() == pytest.approx([1 / ways] * ways, abs=0.02)
 
 
 def test_a_batch_is_transformed_as_its_generator_says():
-    tfms, x = get_transforms(max_lighting=0.), pictures()
-    affine, perspective = matrices_of(tfms.draw(4, generator(1)))
+    tfms, x = get_transforms(), pictures()
+    draws = tfms.draw(4, generator(1))
+    affine, perspective = matrices_of(draws)
     found, _ = tfms(x, torch.zeros(4), generator(1))
-    assert torch.equal(found, warp(x, affine, perspective=perspective))
+    assert torch.equal(found, light(draws, warp(x, affine, perspective=perspective)))
