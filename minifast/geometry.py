@@ -74,8 +74,8 @@ def zoom(scale: Number, row_pct: Number = 0.5, col_pct: Number = 0.5) -> Tensor:
 def homography(points: Tensor, places: Tensor) -> Tensor:
     """The matrix [[a, b, c], [d, e, f], [g, h, 1]] that sends four points to four places.
 
-    points, places  (4, 2) or (n, 4, 2); no three on a line. A point (x, y) that is sent to (u, v)
-    gives two linear equations, z u = a x + b y + c and z v = d x + e y + f, z = g x + h y + 1
+    points, places  (4, 2) or (n, 4, 2); no three on a line. A point (x, y) and its place (u, v)
+    give two linear equations: z u = a x + b y + c and z v = d x + e y + f, z = g x + h y + 1
     """
     x, y, u, v = *points.float().unbind(-1), *places.float().unbind(-1)     # (..., 4) each
     one, zero = torch.ones_like(x), torch.zeros_like(x)
@@ -86,7 +86,7 @@ def homography(points: Tensor, places: Tensor) -> Tensor:
 
 
 def perspective_warp(offsets: Tensor) -> Tensor:
-    """The matrix that sends each corner, moved by its own (dx, dy), back to the corner itself.
+    """The matrix after which each corner of the old picture is seen moved by its own (dx, dy).
 
     offsets  (4, 2) or (n, 4, 2): top left, bottom left, top right, bottom right
     """
@@ -96,8 +96,8 @@ def perspective_warp(offsets: Tensor) -> Tensor:
 
 
 def symmetric_warp(right: Number, left: Number, bottom: Number, top: Number) -> Tensor:
-    """A perspective warp like the view of a tilted camera. Both ends of the right side move
-    outwards by `right`; the other sides do the same. All four 0.2 are zoom(1.2)."""
+    """A perspective warp like the view of a tilted camera. The right side grows by `right` at each
+    end, along itself; the other sides do the same. All four 0.2 are zoom(1.2)."""
     offsets = map(torch.as_tensor, [-top, -left, -bottom, left, top, -right, bottom, right])
     offsets = torch.stack(torch.broadcast_tensors(*offsets), dim=-1)        # (8) or (n, 8)
     return perspective_warp(offsets.unflatten(-1, (4, 2)))

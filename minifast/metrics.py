@@ -100,7 +100,7 @@ def confusion(logits: Tensor, targets: Tensor, void_code: int | None = None) -> 
     c, answers = logits.shape[1], logits.argmax(dim=1)                        # (n, h, w)
     check.same_shape("confusion", answers=answers, targets=targets)
     pairs = (targets.long() * c + answers).flatten()                          # (n*h*w)
-    # Not bincount: it makes the program wait for the GPU, as selecting labelled pixels would.
+    # Not bincount or targets[labelled]: for their sizes, the program would wait for the GPU.
     counts = pairs.new_zeros(c * c).scatter_add_(0, pairs, torch.ones_like(pairs)).reshape(c, c)
     if void_code is not None:
         check.between("void_code", void_code, 0, c - 1)
@@ -109,7 +109,7 @@ def confusion(logits: Tensor, targets: Tensor, void_code: int | None = None) -> 
 
 
 def foreground_accuracy(logits: Tensor, targets: Tensor, void_code: int | None) -> Score:
-    """Share of labelled pixels whose class is right: lesson 3's acc_camvid, but exact."""
+    """Share of labelled pixels whose class is right: lesson 3's acc_camvid. Preset void_code."""
     counts = confusion(logits, targets, void_code).hits                       # (c, c)
     return Score(counts.diag().sum(), counts.sum())
 
@@ -157,7 +157,7 @@ def name_of(function: Metric) -> str:
 
 def score(function: Metric, logits: Tensor, targets: Tensor) -> Score:
     """The Score of one batch. A plain number counts as the mean over the pictures of the batch; if
-    it is NaN, there was nothing to count, such as a batch of void."""
+    it is not that, the batch size matters. NaN counts nothing, as for a batch of void."""
     result = function(logits, targets)
     if isinstance(result, Score):
         return result

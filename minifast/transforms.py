@@ -44,9 +44,9 @@ class Augment:
     p_lighting: float = 0.75    # probability of brightness and of contrast, each on its own
 
     def __post_init__(self):
-        """Refuse settings that give NaN or, as a warp from 0.4 on, fold a picture over."""
-        for name, high in (("max_lighting", 0.99), ("max_warp", 0.35), ("p_affine", 1),
-                           ("p_lighting", 1)):
+        """Refuse settings that make no sense or, as a warp from 0.37 on, fold a picture over."""
+        for name, high in (("max_rotate", 180), ("max_zoom", 100), ("max_lighting", 0.99),
+                           ("max_warp", 0.35), ("p_affine", 1), ("p_lighting", 1)):
             check.between(name, getattr(self, name), 0, high)
 
     def draw(self, n: int, rng: Generator) -> Draws:
@@ -56,7 +56,7 @@ class Augment:
         1 / (1 - max_lighting). A transform that is left out has the default of Draws; the focus of
         zoom, row_pct and col_pct from 0 to 1, is always drawn.
         """
-        # Always the same count of numbers: with light switched off, a picture still turns alike.
+        # Always the same count of numbers, so that switching light off does not change the turns.
         share = torch.rand(11, n, generator=rng)                # how far from the lowest value
         turns, zooms, warps = torch.rand(3, n, generator=rng) < self.p_affine
         lights, contrasts = torch.rand(2, n, generator=rng) < self.p_lighting
@@ -74,7 +74,7 @@ class Augment:
 
     def __call__(self, x: Tensor, y: Tensor, rng: Generator) -> tuple[Tensor, Tensor]:
         """Apply new draws from rng, a generator on the CPU, to a batch."""
-        # Draw for the whole batch of all processes; this one has every COUNT-th picture.
+        # In training x is every COUNT-th picture of a batch, and the numbers are drawn for all.
         drawn = vars(self.draw(len(x) * processes.COUNT, rng))
         mine = {name: values[processes.RANK::processes.COUNT] for name, values in drawn.items()}
         return apply(Draws(**mine), x, y)
@@ -111,7 +111,7 @@ def light(draws: Draws, x: Tensor) -> Tensor:
     """Change brightness, then contrast, of pictures x (n, 3, h, w), in place, and return x.
 
     Pixels are clamped to 1e-7 .. 1 - 1e-7. Both changes are to their logits, log(x / (1 - x)), so
-    they stay in 0..1: brightness adds, and 0.5 becomes `change`; contrast multiplies by `slope`.
+    pixels stay in 0..1: brightness adds, and 0.5 becomes `change`; contrast multiplies by `slope`.
     """
     check.between("change", draws.change, 0.001, 0.999)
     check.between("slope", draws.slope, 0.001, 1000)

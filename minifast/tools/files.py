@@ -41,12 +41,12 @@ def refuse_existing(path: Path | str, remedy: str, overwrite: bool = False) -> N
 def save_tensors(path: Path | str, content: dict) -> Path:
     """Write a dict of tensors and plain values in torch's format, and return the path.
 
-    A SHA-256 digest follows: torch.load ignores it, and alone would miss most flipped bits.
+    A SHA-256 digest follows. torch.load ignores it, but by itself notices few flipped bits.
     """
     buffer = BytesIO()
     torch.save(content, buffer)
     buffer.write(sha256(buffer.getbuffer()).digest())
-    processes.wait_for_all()                # until all have asked whether the file is there
+    processes.wait_for_all()                # until all are past refuse_existing
     write_atomic(path, buffer.getbuffer())
     processes.wait_for_all()                # until it is there for all
     return Path(path)

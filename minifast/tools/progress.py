@@ -17,8 +17,8 @@ def bar(items: Iterable, total: int, label: str, note: Callable[[], str] = str) 
 
     The bar is drawn in a terminal or a notebook. In a log file each redraw would be a line.
 
-    note  gives the text at the end. It is asked every 0.25 s even without a bar, since training
-          looks at its losses there
+    note  gives the text at the end. It is asked at most every 0.25 s, even without a bar, since
+          training looks at its losses there
     """
     live = sys.stdout.isatty() or type(sys.stdout).__module__.startswith("ipykernel")
     start = last = perf_counter()
