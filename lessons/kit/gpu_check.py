@@ -58,7 +58,7 @@ for tile, row in rows:
 torch.save(ARCH().state_dict(), OUT / "random.pth")
 results = run("planet", "lessons/planet.py", "--data", many, "--skip-check", "--epochs", 1,
               "--sizes", *SIZES, "--arch", ARCH.__name__, "--weights", OUT / "random.pth",
-              "--out", OUT / "planet", *["--lr-its", 10, "--bs", 16] * TINY)
+              "--lr-its", 10, "--out", OUT / "planet", *["--bs", 16] * TINY)
 seconds = [stage["seconds"] for stage in results.get("stages", [])]
 found["planet"]["minutes for 20 epochs of 40,479"] = 5 * sum(seconds) * 40479 / len(rows) / 60
 
@@ -74,7 +74,7 @@ found["speed"] |= results | {"figures": {name: 1 / median(figure["seconds"])
 
 # Two epochs, one a stage, and the same again.
 for name in ("once", "again"):
-    results = run(name, "lessons/planet.py", "--data", tiles, "--weights", "none", "--skip-check",
-                  "--arch", ARCH.__name__, "--epochs", 1, "--sizes", *SIZES, "--out", OUT / name)
+    results = run(name, "lessons/planet.py", "--data", tiles, "--skip-check", "--weights", "none",
+                  "--arch", ARCH.__name__, "--quick", "--sizes", *SIZES, "--out", OUT / name)
     found[name]["losses"] = [stage["train_loss"] for stage in results.get("stages", [])]
 print(json.dumps(found))
