@@ -105,7 +105,8 @@ def chart(series: dict[str, tuple[list[float], list[float]]], x_label: str, y_la
             pen.line([(x, top), (x, bottom)], INK)
             pen.ellipse([x - 5, y - 5, x + 5, y + 5], outline=INK, width=2)
             side, anchor = (5, "la") if x < (left + right) / 2 else (-5, "ra")
-            pen.text((x + side, top + 2 + i * LINE_HEIGHT), name, INK, FONT, anchor)
+            pen.text((x + side, top + 2 + i * LINE_HEIGHT), name, INK, FONT, anchor,
+                     stroke_width=2, stroke_fill="white")               # legible on another line
     return sheet
 
 
