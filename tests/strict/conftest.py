@@ -11,6 +11,11 @@ import pytest
 TASKS: dict[str, Callable[[Path], object]] = {}         # by name: what `begun` runs, and where
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that wait for the other core come last."""
+    items.sort(key=lambda item: "meanwhile" in getattr(item, "fixturenames", ()))
+
+
 def task(name: str, folder: Path) -> object:
     return TASKS[name](folder)
 
