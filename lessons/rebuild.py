@@ -11,7 +11,6 @@ start a module afresh, delete its file in mine/minifast and run the first comman
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 import ast
-from difflib import get_close_matches
 from pathlib import Path
 import re
 import sys
@@ -76,18 +75,14 @@ def rebuild(module: str) -> None:
 
 def answer(name: str) -> str:
     """Our source of a function: `cosine`, `schedules.cosine`, `Score.values`."""
-    found, known = [], []
+    found = []
     for file in sorted(OURS.rglob("*.py")):
         for each, node in functions(text(file)).items():
-            spellings = each, f"{file.stem}.{each}", each.split(".")[-1]
-            known += spellings
-            if name in spellings:
+            if name in (each, f"{file.stem}.{each}", each.split(".")[-1]):
                 first = min(part.lineno for part in [node, *node.decorator_list])
                 source = text(file).splitlines()[first - 1:node.end_lineno]
                 found.append("\n".join([f"# {file.relative_to(ROOT)}, line {first}", *source]))
-    near = get_close_matches(name, known, n=1, cutoff=0.7)
-    return "\n\n".join(found) or sys.exit(f"there is no function {name!r}" + (
-        f"; did you mean {near[0]}?" if near else ""))
+    return "\n\n".join(found) or sys.exit(f"there is no function {name!r}")
 
 
 def main() -> None:

@@ -105,7 +105,7 @@ def test_an_answer_is_our_source(project):
     assert "(1 - cos(pi * pct)) / 2" in rebuild(project, "--answer", "cosine")
     assert "schedules.py, line" in rebuild(project, "--answer", "schedules.cosine")
     assert "self.hits + other.hits" in rebuild(project, "--answer", "Score.__add__")
-    assert "cosine" in rebuild(project, "--answer", "cosin")
+    assert "no function 'cosin'" in rebuild(project, "--answer", "cosin")
 
 
 def test_the_verdict_names_function_test_and_place(project):
