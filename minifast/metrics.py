@@ -41,7 +41,7 @@ Metrics = Sequence[Metric | str] | Metric | str         # names are keys of METR
 
 
 def accuracy(logits: Tensor, targets: Tensor) -> Score:
-    """Share of pictures (for masks: pixels) whose largest logit is that of the right class.
+    """Share of pictures (for masks: pixels) where the largest logit belongs to the right class.
 
     logits (n, c) or (n, c, h, w) float; targets (n) or (n, h, w) int, class numbers
     """

@@ -54,7 +54,7 @@ class Mine:
             config.args = [str(STUDY[module]) for module in self.modules.values()]
         config.option.maxfail, config.option.tbstyle = config.option.maxfail or 1, "short"
         self.called: list[str] = []         # the functions that the running test calls itself
-        self.trusted: set[str] = set()      # those that tests which passed have called
+        self.trusted: set[str] = set()      # the functions that passed tests have called
         self.passed, self.next = 0, ""
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -108,7 +108,7 @@ class Mine:
 
     def what_to_do(self, call: pytest.CallInfo) -> str:
         """`write cosine` or `repair cosine`: the function in which the test failed; else those
-        that the test called, preferably those that no test before has called."""
+        that the test called, preferably the ones that no earlier test has called."""
         message = str(call.excinfo.value)
         if message.startswith(YOUR_TURN):
             return f"write {message.removeprefix(YOUR_TURN)}"
