@@ -42,8 +42,8 @@ class Mine:
                 pytest.exit(f"next: repair line {error.lineno} of {file.relative_to(ROOT)}: "
                             f"{error.msg}", 1)
         if not self.modules:
-            pytest.exit("nothing in mine/minifast differs from ours; `python lessons/rebuild.py "
-                        "MODULE` empties a module", 0)
+            pytest.exit("all of mine/minifast is like ours: well done, if you wrote it! `python "
+                        "lessons/rebuild.py MODULE` empties a module", 0)
         for folder in [*MINE.rglob("__pycache__")]:
             shutil.rmtree(folder)           # may be stale: Python compares size and whole seconds
         sys.dont_write_bytecode = True

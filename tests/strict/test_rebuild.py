@@ -139,4 +139,4 @@ def test_without_anything_to_grade_it_says_how_to_begin(project):
     done = run(project, "-m", "pytest", "--mine")
     assert "rebuild.py metrics" in done.stdout + done.stderr
     said, status = verdict(project, SCHEDULES)
-    assert "differs" in said and status == 0
+    assert "well done" in said and status == 0
