@@ -47,7 +47,7 @@ class Learner:
         self.metrics = chosen(metrics)
         for function in self.metrics:
             try:
-                if not isbuiltin(function):                     # such as max, without a signature
+                if not isbuiltin(getattr(function, "func", function)):      # without a signature
                     signature(function).bind("logits", "targets")
             except (TypeError, ValueError) as error:
                 raise TypeError(f"metric {name_of(function)} cannot take (logits, targets) alone: "

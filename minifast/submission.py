@@ -12,7 +12,7 @@ from torch import Tensor
 from minifast.inference import Predictions
 from minifast.listing import unique
 from minifast.targets import Tags
-from minifast.tools import check
+from minifast.tools import check, processes
 from minifast.tools.files import refuse_existing, write_atomic
 
 DELIM = " "                                             # between two tags, in Planet's files
@@ -45,6 +45,7 @@ def write_submission(file: Path | str, names: Sequence[str], predictions: Predic
     csv.writer(text, lineterminator="\n").writerows(
         [("image_name", "tags"), *((name, DELIM.join(tags)) for name, tags in rows)])
     read_back(text.getvalue(), rows)
+    processes.wait_for_all()                # until all are past refuse_existing
     return write_atomic(file, text.getvalue().encode())
 
 

@@ -45,9 +45,10 @@ class Augment:
 
     def __post_init__(self):
         """Refuse settings that make no sense or, as a warp from 0.37 on, fold a picture over."""
-        for name, high in (("max_rotate", 180), ("max_zoom", 100), ("max_lighting", 0.99),
-                           ("max_warp", 0.35), ("p_affine", 1), ("p_lighting", 1)):
-            check.between(name, getattr(self, name), 0, high)
+        for name, low, high in (("max_rotate", 0, 180), ("max_zoom", 1, 100),
+                                ("max_lighting", 0, 0.99), ("max_warp", 0, 0.35),
+                                ("p_affine", 0, 1), ("p_lighting", 0, 1)):
+            check.between(name, getattr(self, name), low, high)
 
     def draw(self, n: int, rng: Generator) -> Draws:
         """Numbers for n pictures, uniform between their limits; for slope, its logarithm is.

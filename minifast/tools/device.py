@@ -20,10 +20,8 @@ def cores() -> int:
 
 
 def uses_bfloat16(device: torch.device, precision: str) -> bool:
-    """Whether to run a model in bfloat16 and channels_last.
-
-    precision  "float32": never; "auto": if the hardware has bfloat16. Emulated, it is slower
-    """
+    """Whether to run a model in bfloat16 and channels_last: with precision "float32" never, with
+    "auto" if the hardware has bfloat16. Emulated, bfloat16 is slower than float32."""
     check.one_of("precision", precision, ["auto", "float32"])
     if precision == "float32":
         return False

@@ -48,7 +48,7 @@ def overlay(picture: Image.Image, mask: numpy.ndarray, alpha: float = 0.5) -> Im
 
 def with_legend(sheet: Image.Image, names: dict[int, str]) -> Image.Image:
     """The sheet, and below it the colour and the name of each class, from {number: name}."""
-    step = LINE_HEIGHT + MARGIN + ceil(max(map(FONT.getlength, names.values())))
+    step = LINE_HEIGHT + MARGIN + ceil(max(map(FONT.getlength, names.values()), default=0))
     columns = max(1, (sheet.width - MARGIN) // step)
     rows = ceil(len(names) / columns)
     longer = Image.new("RGB", (sheet.width, sheet.height + rows * LINE_HEIGHT + MARGIN), "white")

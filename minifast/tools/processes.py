@@ -1,13 +1,15 @@
 """Several processes train one model: `torchrun --nproc-per-node=2 lessons/planet.py`, one per GPU.
 
-All run the same script. Only training is divided: each process trains on batch[RANK::COUNT], and
-DistributedDataParallel averages their gradients. Everything else runs in full in each process. The
-first one prints and writes files.
+All run the same script, which calls join() first. Only training is divided: each process trains on
+batch[RANK::COUNT], and DistributedDataParallel averages their gradients. Everything else runs in
+full in each process. The first one prints and writes files.
 """
 
+import atexit
+from datetime import timedelta
+import gc
 import os
 import sys
-import warnings
 
 import torch
 from torch import distributed, nn
@@ -18,23 +20,27 @@ COUNT = int(os.environ.get("WORLD_SIZE", 1))    # and how many there are
 
 
 def join() -> None:
-    """Connect to the other processes, if any. From then on only the first prints and warns."""
+    """Connect to the other processes, if any. From then on only the first one prints."""
     if COUNT == 1 or distributed.is_initialized():
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo",
+                                   timeout=timedelta(hours=2))      # while the first checks files
+    atexit.register(_leave)
     if RANK > 0:
         sys.stdout = open(os.devnull, "w")
-        warnings.simplefilter("ignore")
+
+
+def _leave() -> None:
+    if not hasattr(sys, "last_value"):      # after an error, all would wait for each other
+        gc.collect()                        # what is left of DistributedDataParallel can crash
+        distributed.destroy_process_group()
 
 
 def parallel(model: nn.Module) -> nn.Module:
     """The model to call in training. Make it again after freezing: it remembers what trains."""
-    if COUNT == 1:
-        return model
-    gpu = [torch.cuda.current_device()] if torch.cuda.is_available() else None
-    return DistributedDataParallel(model, device_ids=gpu)
+    return DistributedDataParallel(model) if COUNT > 1 else model
 
 
 def wait_for_all() -> None:

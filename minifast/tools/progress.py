@@ -15,10 +15,8 @@ def minutes(seconds: float) -> str:
 def bar(items: Iterable, total: int, label: str, note: Callable[[], str] = str) -> Iterator:
     """Yield the items, and draw `train ██████·············· 12/40 3.1/s 00:09 left loss 0.5`.
 
-    The bar is drawn in a terminal or a notebook. In a log file each redraw would be a line.
-
-    note  gives the text at the end. It is asked at most every 0.25 s, even without a bar, since
-          training looks at its losses there
+    There is a bar in a terminal or a notebook; in a log file each redraw would be a line. `note`
+    gives the text at its end. Training reads its losses there, so it is called without a bar, too.
     """
     live = sys.stdout.isatty() or type(sys.stdout).__module__.startswith("ipykernel")
     start = last = perf_counter()

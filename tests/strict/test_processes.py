@@ -1,6 +1,5 @@
 import runpy
 import sys
-import warnings
 
 import pytest
 
@@ -14,11 +13,13 @@ def asked(monkeypatch):
     monkeypatch.setattr(processes, "COUNT", 2)
     monkeypatch.setenv("LOCAL_RANK", "3")
     monkeypatch.setattr("torch.cuda.set_device", calls.append)
-    monkeypatch.setattr("torch.cuda.current_device", lambda: 3)
-    monkeypatch.setattr("torch.distributed.init_process_group", calls.append)
+    monkeypatch.setattr("torch.distributed.init_process_group",
+                        lambda backend, timeout: calls.append(backend))
+    monkeypatch.setattr("torch.distributed.destroy_process_group", lambda: calls.append("left"))
+    monkeypatch.setattr("atexit.register", calls.append)
     monkeypatch.setattr("torch.distributed.barrier", lambda: calls.append("barrier"))
     monkeypatch.setattr(processes, "DistributedDataParallel",
-                        lambda model, device_ids: calls.append(device_ids))
+                        lambda model: calls.append(model))
     return calls
 
 
@@ -31,7 +32,8 @@ def test_rank_and_count_are_torchruns_variables(monkeypatch):
 
 
 @pytest.mark.parametrize("count, gpu, wanted", [
-    (1, True, []), (2, True, [3, "nccl", "barrier", [3]]), (2, False, ["gloo", "barrier", None])])
+    (1, True, []), (2, True, [3, "nccl", "barrier", "model"]),
+    (2, False, ["gloo", "barrier", "model"])])
 def test_processes_meet_once_and_share_the_gradients(asked, monkeypatch, count, gpu, wanted):
     monkeypatch.setattr(processes, "COUNT", count)
     monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
@@ -39,16 +41,28 @@ def test_processes_meet_once_and_share_the_gradients(asked, monkeypatch, count, 
     monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
     processes.join()
     processes.wait_for_all()
-    assert (processes.parallel("the model") == "the model") == (count == 1) and asked == wanted
+    assert (processes.parallel("model") == "model") == (count == 1)
+    ends = [asked.pop(asked.index(each)) for each in [*asked] if callable(each)]
+    assert asked == wanted and len(ends) == count - 1
+
+
+@pytest.mark.parametrize("failed, wanted", [(False, ["left"]), (True, [])])
+def test_at_the_end_a_process_parts_from_the_others_but_not_after_an_error(asked, monkeypatch,
+                                                                           failed, wanted):
+    processes.join()
+    end, = [each for each in asked if callable(each)]
+    monkeypatch.delattr(sys, "last_value", raising=False)
+    if failed:
+        monkeypatch.setattr(sys, "last_value", ValueError(), raising=False)
+    asked.clear()
+    end()
+    assert asked == wanted
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_only_the_first_process_prints_and_warns(asked, monkeypatch, capsys, rank):
+def test_only_the_first_process_prints(asked, monkeypatch, capsys, rank):
     monkeypatch.setattr(processes, "RANK", rank)
     monkeypatch.setattr(sys, "stdout", sys.stdout)              # so that it is put back
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
-        processes.join()
-        print("hello")
-        warnings.warn("careful")
-    assert (capsys.readouterr().out, len(warned)) == (("", 0) if rank else ("hello\n", 1))
+    processes.join()
+    print("hello")
+    assert capsys.readouterr().out == ("" if rank else "hello\n")
