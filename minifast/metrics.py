@@ -32,7 +32,7 @@ class Score:
         return hits / out_of
 
     def __float__(self) -> float:
-        """The value; with classes, the mean of `values` over those that occur (out_of > 0)."""
+        """The value. With classes, the mean of `values` over the classes with out_of > 0."""
         return self.values.nanmean().item()
 
 

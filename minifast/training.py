@@ -33,7 +33,7 @@ def train_batch(model: nn.Module, batch: Batch, loss_func: Loss, optimizer: Opti
     with autocast:
         logits = model(x)
     loss = loss_func(logits.float(), y)
-    if processes.COUNT > 1:                 # so that the mean over processes is that of the whole
+    if processes.COUNT > 1:     # weigh, or a part with few labelled pixels would count too much
         weight = torch.ones_like(loss) * weight_of(loss_func, y)
         loss = loss * weight / mean_of_processes(weight).clamp(min=1e-9)
     optimizer.zero_grad()

@@ -11,7 +11,7 @@ from minifast.metrics import (METRICS, Score, accuracy, accuracy_thresh, chosen,
 
 LOGITS = torch.tensor([[2, -1, -2, 0], [-3, 1, .5, -1.2], [-5, -5, -5, -5]])
 TAGS = torch.tensor([[1., 0, 0, 1], [0, 1, 0, 1], [0, 0, 1, 0]])
-# Two pictures of 1 x 4 pixels, three classes, of which 2 is void
+# Two pictures of 1 x 4 pixels, and three classes; class 2 is void
 TRUTH = torch.tensor([[[0, 0, 1, 1]], [[2, 2, 0, 1]]])
 PREDICTED = torch.tensor([[[0, 1, 1, 2]], [[0, 1, 0, 1]]])
 MAPS = torch.nn.functional.one_hot(PREDICTED, 3).permute(0, 3, 1, 2).float()    # (2, 3, 1, 4)

@@ -183,7 +183,7 @@ def test_brightness_and_contrast_are_v1s_for_each_picture_and_in_place(dtype):
     # Contrast: x^s / (x^s + (1 - x)^s), of .25 and of 1/3
     expected = [1 / 3, 0.25 ** 0.8 / (0.25 ** 0.8 + 0.75 ** 0.8), 1 / (1 + 2 ** 0.8)]
     assert x[:, 1, 0, 0].tolist() == pytest.approx(expected, abs=1e-6)
-    # Half a logit is about that of the square root: of 1e-7, and (a float32 below 1) 1.2e-7
+    # Half the logit of a tiny number is about the logit of its square root: 1e-7 and 1.2e-7
     ends = light(Draws(slope=0.5), torch.tensor([0.0, 1.0]).reshape(1, 1, 1, 2))
     assert ends.flatten().tolist() == pytest.approx([3.16e-4, 1 - 3.45e-4], abs=2e-6)
 

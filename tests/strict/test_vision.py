@@ -175,7 +175,7 @@ def test_a_unet_has_three_groups_body_body_and_all_else(masks):
 def test_camvids_groups_have_v1s_sizes_and_frozen_trains_what_v1_trains(masks):
     learn = unet_learner(masks, resnet34, pretrained=False, bottle=True, precision="float32")
     learn.freeze()
-    # v1 has 41,133,018 parameters with 12 classes, of which 19,865,370 train; the last
+    # v1 has 41,133,018 parameters with 12 classes, and 19,865,370 of them train; the last
     # layer, 99 channels and a bias, has 9 classes fewer here. 2.6: the body's two groups.
     total, trains = (sum(p.numel() for p in learn.model.parameters() if p.requires_grad or every)
                      for every in (True, False))
