@@ -71,7 +71,7 @@ print("as by hand:", torch.equal(src.target.encode(src.labels[0]), target))
 
 # %% Step 4: which size, and what is done to them at random, in training alone?
 sized = src.transform(get_transforms(flip_vert=True, max_warp=0.), size=64)
-print(sized.size, *sized.tfms)
+print(sized.size, sized.tfms)
 
 # %% Step 5, if there is one: which are without labels, for a test? (Here, the same ones again)
 tested = sized.add_test_folder("train-jpg")

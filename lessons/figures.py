@@ -4,7 +4,6 @@ It takes eight minutes on two cores. With --quick the walkthroughs are run in th
 to see that all lessons run; then the pictures go elsewhere. Any lesson that fails ends it.
 """
 
-from csv import DictReader
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -14,9 +13,9 @@ from tempfile import TemporaryDirectory
 
 from PIL import Image
 
+from minifast.datablock import ImageList
 from minifast.images import open_image, open_mask, to_pil
 from minifast.inference import load_learner
-from minifast.splits import by_rand_pct
 from minifast.tools.draw import grid, overlay, with_legend
 from minifast.tools.files import write_atomic
 from kit.settings import read_settings
@@ -46,11 +45,10 @@ def cover(planet: Path, camvid: Path) -> Image.Image:
     planet, camvid  where the walkthroughs put their pictures and models
     """
     tiles, streets = next(planet.glob("tiles-*")), next(camvid.glob("streets-*"))
-    with open(tiles / "train_v2.csv", newline="") as table:
-        rows = [tuple(row.values()) for row in DictReader(table)]
-    _, valid = by_rand_pct(len(rows), 0.2, seed=42)             # as in the lesson: tiles unseen
-    name, tags = max((rows[i] for i in valid), key=lambda row: len(row[1].split()))
-    tile = tiles / "train-jpg" / f"{name}.jpg"
+    src = (ImageList.from_csv(tiles, "train_v2.csv", folder="train-jpg", suffix=".jpg")
+           .split_by_rand_pct(0.2, seed=42))                    # as in the lesson: tiles unseen
+    tags, tile = max(((src.rows[i]["tags"], src.files[i]) for i in src.valid),
+                     key=lambda row: len(row[0].split()))
     said, *_ = load_learner(planet / "model.pth").predict(tile)
     file = streets / "images" / (streets / "valid.txt").read_text().split()[0]
     truth = open_mask(streets / "labels" / f"{file.stem}_P.png")

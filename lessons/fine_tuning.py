@@ -59,7 +59,7 @@ print(learn.summary())
 def off() -> float:
     conv1, bn1 = learn.model.body[:2]
     with torch.no_grad():
-        seen = torch.cat([conv1(x) for x, _ in learn.data.train_dl.batches(0)])     # (n, c, h, w)
+        seen = torch.cat([conv1(x) for x, _ in learn.data.valid_dl])    # (n, c, h, w)
     return ((seen.mean((0, 2, 3)) - bn1.running_mean) / bn1.running_var.sqrt()).abs().mean().item()
 
 

@@ -5,8 +5,8 @@ frozen and unfrozen. Takes half a minute. Read next: minifast/lr_rule.py, minifa
 """
 
 from copy import deepcopy
-from dataclasses import dataclass
-from itertools import chain, count
+from dataclasses import dataclass, replace
+from itertools import chain, repeat
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ learn = cnn_learner(data, resnet18, pretrained=body, ps=0, precision="float32")
 # %% By hand: train a copy on 100 batches, on each at a rate a fifth higher than on the one before
 model, losses, rates = deepcopy(learn.model), [], [1e-7 * 1e8 ** (t / 100) for t in range(100)]
 optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), fused=True)
-batches = chain.from_iterable(map(data.train_dl.batches, count(6)))     # after the body's 6 epochs
+batches = chain.from_iterable(repeat(replace(data.train_dl)))   # a copy: its epochs do not count
 for rate, (x, y) in zip(rates, batches):
     optimizer.param_groups[0]["lr"] = rate
     loss = learn.loss_func(model(x), y)

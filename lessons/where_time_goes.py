@@ -2,7 +2,7 @@
 
 You measure this machine: each part alone, then the whole, which should take little more than its
 parts; and what workers, cache, precision, batch size and picture size buy. Takes forty seconds; on
-your own pictures, with --data FOLDER. Read first: minifast/fetcher.py, minifast/tools/device.py.
+your own pictures, with --data FOLDER. Read first: minifast/loader.py, minifast/tools/device.py.
 """
 
 from dataclasses import asdict, dataclass
@@ -18,17 +18,15 @@ import torch
 
 from minifast.databunch import DataBunch
 from minifast.dataset import Dataset
-from minifast.fetcher import collate
 from minifast.listing import picture_files
-from minifast.loader import Loader, imagenet_stats
+from minifast.loader import Loader, imagenet_stats, stack
 from minifast.targets import Tags
 from minifast.thresholds import table
-from minifast.tools.device import default_device, uses_bfloat16
+from minifast.tools.device import cores, default_device, uses_bfloat16
 from minifast.tools.files import write_atomic
 from minifast.tools.seeds import generator_for
 from minifast.transforms import get_transforms
 from minifast.vision import ARCHS, cnn_learner
-from minifast.workers import default_workers
 from kit.page import show, start_page
 from kit.results import device_name
 from kit.sample_data import planet
@@ -67,7 +65,7 @@ tfms = get_transforms(flip_vert=True, max_lighting=0.1, max_zoom=1.05, max_warp=
 
 
 def loader(size: int, workers: int = 0, cache: bool = False, bs: int = s.bs) -> Loader:
-    dataset = Dataset(files, labels, target, (size, size), moving=True)
+    dataset = Dataset(files, labels, target, (size, size))
     data = DataBunch.create(dataset, None, tfms=tfms, bs=bs, num_workers=workers, seed=s.seed,
                             cache=cache)
     return data.normalize(imagenet_stats).train_dl
@@ -85,7 +83,7 @@ def report(measured: dict[str, Figure]) -> dict[str, Figure]:
     return measured
 
 
-print(f"{device_name(device)}, torch {torch.__version__}, workers: {default_workers(device)}")
+print(f"{device_name(device)}, torch {torch.__version__}, {cores()} cores")
 
 # %% From a file to a picture of the wanted size, with Pillow alone
 # A JPEG is made of blocks of 8 x 8 pixels, and can be decoded at 4 x 4 of each, or fewer: quicker,
@@ -114,23 +112,23 @@ report(race({
     "all three": lambda: len([with_pillow(file, reduced=False) for file in order]),
     "all, reduced": lambda: len([with_pillow(file) for file in order])}, s.rounds))
 
-# %% From items to a batch: collated, moved to the device, made floats, transformed, normalised
-items = [[plain.dataset[i] for i in batch] for batch in numbers]
-batches = [collate(batch) for batch in items]
+# %% From items to a batch: stacked, moved to the device, made floats, transformed, normalised
+items = [[(i, plain.dataset[i]) for i in batch] for batch in numbers]
+batches = [stack(batch) for batch in items]
 
 
 def augmented() -> int:
     return sum(len(plain.ready(*batch, generator_for(s.seed))[0]) for batch in batches)
 
 
-parts = {"collate": lambda: sum(len(collate(batch)[0]) for batch in items), "augment": augmented}
+parts = {"stack": lambda: sum(len(stack(batch)[0]) for batch in items), "augment": augmented}
 if device.type == "cuda":
     parts["move"] = lambda: sum(len(x.pin_memory().to(device)) for x, y in batches)
 report(race(parts, s.rounds))
 
 # %% The whole input path: it should take little more than its parts, decoding and augmenting
-# In processor time, of all processes. Workers cost more: they have to be started (here in each
-# round, since they tell their time when they end), and each batch has to cross over from them.
+# In processor time, of all processes. Workers cost more: they have to be started for each epoch,
+# and each batch has to cross over from them.
 cached = loader(s.size, cache=True)
 
 

@@ -4,9 +4,8 @@ __version__ = "0.2.0"
 
 # The core, in reading order: each module imports only earlier ones, and tools.
 READING_ORDER = [
-    "metrics", "schedules", "listing", "sizes", "images", "targets", "labels", "cache", "dataset",
-    "workers", "fetcher", "loader", "splits", "databunch", "datablock", "geometry", "transforms",
-    "resnet", "groups", "recorder", "checkpoints", "training", "unet", "predictions", "learner",
-    "lr_rule", "lr_finder", "vision",
+    "metrics", "schedules", "images", "targets", "dataset", "loader", "databunch", "listing",
+    "datablock", "geometry", "transforms", "resnet", "groups", "recorder", "checkpoints",
+    "training", "unet", "predictions", "learner", "lr_rule", "lr_finder", "vision",
     # What comes after training. You can stop before these:
     "tta", "inference", "submission", "thresholds", "interpret", "findings", "leaks", "doctor"]

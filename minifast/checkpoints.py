@@ -130,23 +130,24 @@ def export(file: Path | str, model: nn.Module, data: DataBunch, thresh: float | 
 
     model   its attribute `recipe` says how to make it anew: vision.build; without one that is
             {"kind": "own", "arch": the name of its class}
-    data    gives classes and kind of target; size, method and reduced of its train_ds, if that has
-            any; and statistics
+    data    gives classes and kind of target; size and method of its train_ds, if that has any; and
+            statistics
     thresh  for tags: above it the answer is yes; a number, or one for each tag; saved as float32
 
     numpy's strings and numbers become plain ones. Raises ValueError where the classes are unknown,
     or thresh has another number than one for each.
     """
-    target, dataset, stats = data.known_target(), data.train_ds, data.train_dl.stats
-    size, thresh = getattr(dataset, "size", None), torch.as_tensor(thresh, dtype=torch.float32)
+    target, dataset, stats = data.need("target"), data.train_ds, data.train_dl.stats
+    size, c = getattr(dataset, "size", None), len(target.classes)
+    thresh = torch.as_tensor(thresh, dtype=torch.float32)
     if thresh.ndim:
-        check.between("number of thresholds", len(thresh), len(target.classes), len(target.classes))
+        check.between("number of thresholds", len(thresh), c, c)
     return save_tensors(file, {
         "content": EXPORTED, "model": model.state_dict(),
         "recipe": getattr(model, "recipe", {"kind": "own", "arch": type(model).__name__}),
         "target": type(target).__name__, "classes": list(map(str, target.classes)),
         "div": getattr(target, "div", False),
         "size": None if size is None else list(map(int, size)),
-        "method": getattr(dataset, "method", "crop"), "reduced": getattr(dataset, "reduced", True),
+        "method": getattr(dataset, "method", "crop"),
         "stats": None if stats is None else [part.cpu() for part in stats],
         "thresh": thresh})

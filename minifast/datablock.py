@@ -1,195 +1,240 @@
-"""The data block: six questions between a folder of files and ready batches, asked one by one.
+"""The data block: six steps from files to batches. Steps 1 to 5 each return a new ImageList.
 
-    1 inputs      which files?                 ImageList.from_csv, from_folder
+    1 files       which pictures?              ImageList.from_csv, from_folder; filter_by_func
     2 split       which are for validation?    split_by_rand_pct, split_by_..., split_none
-    3 labels      which label has each?        label_from_csv, _from_folder, _from_func, _from_re
+    3 labels      which label has each?        label_from_csv, label_from_folder, label_from_func
     4 transform   which size, which changes?   transform                             (optional)
-    5 test set    which without a label?       add_test_folder                       (optional)
+    5 test set    which have no label?         add_test_folder                       (optional)
     6 loaders     how many at once, where?     databunch
-
-Each step returns a new list and changes none: one labelled list serves for small and big pictures.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+import re
+import warnings
 
 import numpy
-import torch
 
 from minifast.databunch import DataBunch
 from minifast.dataset import Dataset
-from minifast.labels import first_group, tags_in, target_for
-from minifast.listing import listed_files, picture_files, read_column
-from minifast.loader import Transform, as_pair
-from minifast.sizes import METHODS, check_size
-from minifast.splits import by_folder, by_idx, by_names, by_rand_pct
-from minifast.targets import Target
+from minifast.images import METHODS
+from minifast.listing import column_of, picture_files, read_csv, read_lines, unique
+from minifast.loader import Transforms
+from minifast.targets import Categories, Masks, Tags, Target
 from minifast.tools import check
+
+# Labels that look wrong: ['haze'], "haze", nan or -, haze,road, 0.5
+MISTAKES = r"""(b|array)?\(?[\[{'"]|(nan|none|null|#?n/?a|-+|\?+)$|.*[,;|]|-?\d*\.\d+$"""
 
 
 @dataclass(frozen=True)
 class ImageList:
-    """Picture files on their way to a DataBunch; a field is None until its step was taken."""
+    """Pictures on their way to a DataBunch. Each field says which step fills it in."""
 
-    path: Path                                              # step 1: the folder of it all
-    files: tuple[Path, ...]                                 # step 1: one per item
-    csv: Path | None = None                                 # step 1: for label_from_csv
+    path: Path                                              # step 1: the folder of all files
+    files: tuple[Path, ...]                                 # step 1: one for each item
+    rows: tuple[dict[str, str], ...] | None = None          # step 1: of the CSV, one for each item
     train: tuple[int, ...] | None = None                    # step 2: item numbers
     valid: tuple[int, ...] | None = None                    # step 2
-    labels: tuple | None = None                             # step 3: one per item
+    labels: tuple | None = None                             # step 3: one for each item
     target: Target | None = None                            # step 3
-    tfms: tuple[Transform | None, ...] = (None, None)       # step 4: for training, for validation
+    tfms: Transforms = None                                 # step 4
     size: tuple[int, int] | None = None                     # step 4: rows, columns
     method: str = "crop"                                    # step 4
-    reduced: bool = True                                    # step 4
-    test: tuple[Path, ...] | None = None                    # step 5
+    test: tuple[Path, ...] = ()                             # step 5
 
     @classmethod
     def from_csv(cls, path: Path | str, csv_name: str, folder: str = "", suffix: str = "",
                  column: int | str = 0) -> "ImageList":
-        """The pictures that the CSV path/csv_name lists, in its order: path/folder/name + suffix.
-
-        column  where the name stands: a number from 0, or a name of the header (a CSV needs one)
-
-        Raises ValueError where a name stands twice or has no file, see listing.listed_files.
-        """
-        path, csv = Path(path), Path(path) / csv_name
-        return cls(path, listed_files(csv, column, path / folder, suffix), csv)
+        """The pictures path/folder/name + suffix, for each name in a column of path/csv_name. The
+        column is a number from 0, or a name in the header."""
+        csv, folder = Path(path, csv_name), Path(path, folder)
+        rows = read_csv(csv)
+        column = column_of(rows, column)
+        files = [folder / (row[column] + suffix) for row in rows]
+        missing = [file for file in files if not file.is_file()]
+        if missing:
+            raise ValueError(f"{csv} names {len(missing)} of {len(files)} pictures that have no "
+                             f"file: {check.some(missing, 3)}; check folder and suffix={suffix!r}")
+        if (folder / (column + suffix)).is_file():
+            raise ValueError(f"{csv}, line 1: there is a picture {column}, so this is no header; "
+                             "write one above it, such as image_name,tags")
+        unique(f"picture names in {csv}", files)
+        return cls(Path(path), tuple(files), tuple(rows))
 
     @classmethod
     def from_folder(cls, path: Path | str) -> "ImageList":
-        """All pictures in path and below; sorted, so a seed means the same split everywhere."""
+        """All pictures in a folder and below, sorted: so a seed means the same split everywhere."""
         return cls(Path(path), picture_files(Path(path)))
 
+    def filter_by_func(self, keep: Callable[[Path], bool]) -> "ImageList":
+        """Only the files for which keep(file) is true. This comes before the split."""
+        if self.train is not None:
+            raise ValueError("filter_by_func comes too late: call it before split_...")
+        kept = [i for i, file in enumerate(self.files) if keep(file)]
+        check.between("number of pictures that are kept", len(kept), 1)
+        rows = None if self.rows is None else tuple(self.rows[i] for i in kept)
+        return replace(self, files=tuple(self.files[i] for i in kept), rows=rows)
+
     def split_by_rand_pct(self, valid_pct: float = 0.2, seed: int = 42) -> "ImageList":
-        """A share valid_pct of the items, drawn by seed, is for validation: splits.by_rand_pct."""
-        return self._split(by_rand_pct(len(self.files), valid_pct, seed))
+        """int(valid_pct * n) random items are for validation, those that fastai v1 draws after
+        numpy.random.seed(seed)."""
+        check.between("valid_pct", valid_pct, 0, 1)
+        order = numpy.random.RandomState(seed).permutation(len(self.files))
+        return self.split_by_idx(order[:int(valid_pct * len(order))])
 
     def split_by_idx(self, valid_idx: Sequence[int]) -> "ImageList":
-        """The items whose numbers are in valid_idx are for validation: splits.by_idx."""
-        return self._split(by_idx(len(self.files), valid_idx))
+        """The items with these numbers are for validation, all others for training."""
+        n, valid = len(self.files), [int(i) for i in valid_idx]
+        train = sorted(set(range(n)) - set(valid))
+        if not train or not valid or len(train) + len(valid) != n:
+            raise ValueError(f"for validation wanted different numbers from 0 to {n - 1}, not none "
+                             f"and not all; got {len(valid)}: {check.some(valid)}")
+        return self._split(train, valid)
 
     def split_by_folder(self, train: str = "train", valid: str = "valid") -> "ImageList":
-        """Files in path/train are for training, in path/valid for validation: splits.by_folder."""
-        return self._split(by_folder(self.files, self.path, train, valid))
+        """Files in path/train are for training, in path/valid for validation. Others drop out."""
+        tops = [file.relative_to(self.path).parts[0] for file in self.files]
+        for folder in (train, valid):
+            check.one_of(f"folder of pictures in {self.path}", folder, sorted(set(tops)))
+        _warn(set(tops) - {train, valid}, "folders are left out by split_by_folder")
+        return self._split(*([i for i, top in enumerate(tops) if top == folder]
+                             for folder in (train, valid)))
 
     def split_by_fname_file(self, name: str) -> "ImageList":
-        """The files named in a text file, path/name, are for validation: splits.by_names."""
-        return self._split(by_names(self.files, self.path / name))
+        """The files whose names are the lines of a text file, path/name, are for validation."""
+        wanted = {Path(line).name for line in read_lines(self.path / name)}
+        unknown = sorted(wanted - {file.name for file in self.files})
+        if unknown:
+            raise ValueError(f"{self.path / name} names {len(unknown)} files that are not there: "
+                             f"{check.some(unknown)}; check their suffix, and the folder")
+        return self.split_by_idx([i for i, file in enumerate(self.files) if file.name in wanted])
 
     def split_none(self) -> "ImageList":
         """Everything is for training; there will be no validation."""
-        return self._split((range(len(self.files)), []))
+        return self._split(range(len(self.files)), [])
 
-    def _split(self, split: tuple[Sequence[int], Sequence[int]]) -> "ImageList":
+    def _split(self, train: Sequence[int], valid: Sequence[int]) -> "ImageList":
         if self.train is not None:
-            raise ValueError("this list is split already; start from the one before the split")
-        train, valid = split
+            raise ValueError("this list is split already; start from the list before the split")
         return replace(self, train=tuple(train), valid=tuple(valid))
 
     def label_from_csv(self, label_delim: str | None = None, column: int | str = 1) -> "ImageList":
-        """Labels from a column of the CSV that from_csv read.
-
-        label_delim  what stands between the tags of a picture, see labels.tags_in; None: the field
-                     is one class
-        """
-        if self.csv is None:
-            raise ValueError("label_from_csv needs a list that began with ImageList.from_csv")
-        labels = read_column(self.csv, column)
+        """The label is a field of the CSV: one class, or tags with label_delim between them."""
+        self._need_first(self.rows, "label_from_csv", "ImageList.from_csv")
+        column = column_of(self.rows, column)
+        labels = {file: row[column] for file, row in zip(self.files, self.rows)}
         if label_delim is not None:
-            labels = tags_in(labels, label_delim, self.files, self.csv)
-        return self._label(labels)
+            labels = {file: sorted({tag.strip() for tag in label.split(label_delim)} - {""})
+                      for file, label in labels.items()}
+        return self.label_from_func(labels.get)
 
     def label_from_folder(self) -> "ImageList":
-        """The class of a picture is the name of the folder in which it lies."""
+        """The class of a picture is the name of its folder."""
         return self.label_from_func(lambda file: file.parent.name)
 
     def label_from_func(self, func: Callable, classes: Sequence[str] | None = None,
                         div: bool = False) -> "ImageList":
-        """The label of a file is func(file): a class as a string, its tags as a list of strings, or
-        the path of its mask.
+        """The label of a file is func(file): its class as a string, its tags as a list of strings,
+        or the file of its mask as a Path.
 
-        classes  all that there are, in the order of the model's outputs; None: those that occur,
-                 which masks do not tell
+        classes  in the order of the model's outputs; None: those of all items, sorted. Masks need
+                 them: they are the names of their numbers
         div      for masks of 0 and 255, which stand for the classes 0 and 1
-
-        Raises ValueError, naming the file, on a bad label or mask: see labels.target_for.
         """
-        used = {*(self.train or ()), *(self.valid or ())}   # split_by_folder leaves files out
-        labels = [func(file) if i in used else None for i, file in enumerate(self.files)]
-        bare = [file for i, file in enumerate(self.files) if i in used and labels[i] is None]
-        if bare:
-            raise ValueError(f"{len(bare)} files have None as a label: {check.some(bare)}")
-        return self._label(labels, classes, div)
+        self._need_first(self.train, "a label", "split_by_rand_pct(0.2) or another split_...")
+        # split_by_folder leaves files out, which may have no label.
+        labels = {self.files[i]: func(self.files[i]) for i in (*self.train, *self.valid)}
+        if all(isinstance(label, Path) for label in labels.values()):
+            target = _masks_for(labels, classes, div)
+        else:
+            target = _classes_for(labels, [self.files[i] for i in self.train], classes)
+        return replace(self, labels=tuple(map(labels.get, self.files)), target=target)
 
-    def label_from_re(self, pattern: str) -> "ImageList":
-        """The class is the first group of a regular expression, searched in the path with slashes.
-
-        Raises ValueError, naming a file, where the pattern is not found.
-        """
-        return self.label_from_func(first_group(pattern))
-
-    def _label(self, labels: Sequence, classes: Sequence[str] | None = None,
-               div: bool = False) -> "ImageList":
-        self._after(self.train, "a label", "split_by_rand_pct(0.2, seed=42) or another split_...")
-        if self.labels is not None:
-            raise ValueError("this list has labels already; start again from the list before them")
-        target = target_for(labels, self.files, self.train, classes, div)
-        return replace(self, labels=tuple(labels), target=target)
-
-    def transform(self, tfms: Transform | Sequence[Transform | None] | None = None,
-                  size: int | tuple[int, int] | None = None, method: str | None = None,
-                  reduced: bool = True) -> "ImageList":
+    def transform(self, tfms: Transforms = None, size: int | tuple[int, int] | None = None,
+                  method: str | None = None) -> "ImageList":
         """How pictures get to one size, and what is then done to batches of them.
 
-        tfms     a callable (x, y, rng) -> (x, y) for batches of training, x (n, 3, h, w) floats
-                 0..1, rng a generator on the CPU; or a pair of them or None, second for validation
-        size     rows and columns; one number means a square; None leaves each file's size
-        method   "crop", "pad", "squish" (sizes.METHODS); None: squish for a tuple/list, else crop
-        reduced  allow JPEGs to be decoded at a reduced scale (images.open_image)
-
-        Raises ValueError on a bad size or method, TypeError on bad tfms.
+        tfms    (x, y, rng) -> (x, y) for training batches, x (n, 3, h, w) float 0..1, rng on the
+                CPU; or a pair, the second one for validation and test
+        size    (rows, columns), or one number for a square; None: each file's own
+        method  see images.open_image; None, as in v1: crop, but squish if size is a tuple or list
         """
-        self._after(self.labels, "transform", "label_from_csv(...) or another label_...")
+        self._need_first(self.labels, "transform")
         method = method or ("squish" if isinstance(size, (tuple, list)) else "crop")
         check.one_of("method", method, METHODS)
         if size is not None:
             size = (size, size) if numpy.ndim(size) == 0 else tuple(size)
-            check_size(size)
-        return replace(self, tfms=as_pair(tfms), size=size, method=method, reduced=reduced)
+            if len(size) != 2 or any(int(side) != side or side < 1 for side in size):
+                raise ValueError(f"size must be whole numbers (rows, columns) from 1, got {size}")
+        return replace(self, tfms=tfms, size=size, method=method)
 
     def add_test_folder(self, folder: Path | str) -> "ImageList":
-        """More pictures without labels, from path/folder, sorted by name: see data.test_dl."""
-        self._after(self.labels, "add_test_folder", "label_from_csv or another label_...")
-        return replace(self, test=(self.test or ()) + picture_files(self.path / folder))
+        """Add the pictures of path/folder, sorted and without labels, for data.test_dl."""
+        self._need_first(self.labels, "add_test_folder")
+        return replace(self, test=self.test + picture_files(self.path / folder))
 
-    def databunch(self, bs: int = 64, val_bs: int | None = None, num_workers: int | None = None,
-                  device: torch.device | None = None, seed: int = 42,
-                  cache: bool = False) -> DataBunch:
-        """The loaders; bs, val_bs, num_workers, device, seed, cache as in DataBunch.create."""
-        self._after(self.labels, "databunch", "label_from_csv or another label_...")
-        how = self.target, self.size, self.method, self.reduced
-        loading = bs, val_bs, num_workers, device, seed, cache
+    def databunch(self, bs: int = 64, **more) -> DataBunch:
+        """The loaders. bs and more, such as val_bs and cache, are arguments of DataBunch.create."""
+        self._need_first(self.labels, "databunch")
+        how = self.target, self.size, self.method
+        train_ds, valid_ds = (
+            Dataset([self.files[i] for i in numbers], [self.labels[i] for i in numbers], *how)
+            if numbers else None for numbers in (self.train, self.valid))
+        test_ds = Dataset(self.test, None, *how) if self.test else None
+        return DataBunch.create(train_ds, valid_ds, test_ds, self.target, self.tfms, bs, **more)
 
-        def dataset(numbers: Sequence[int], moving: bool = False) -> Dataset:
-            files, labels = ([column[i] for i in numbers] for column in (self.files, self.labels))
-            return Dataset(files, labels, *how, moving)
-
-        return DataBunch.create(dataset(self.train, moving=True),
-                                dataset(self.valid) if self.valid else None,
-                                Dataset(self.test, None, *how) if self.test else None,
-                                self.target, self.tfms, *loading)
-
-    def _after(self, done: object, step: str, first: str) -> None:
+    def _need_first(self, done: object, step: str, first: str = "label_from_csv or label_from_..."):
         if done is None:
             raise ValueError(f"{step} comes too early: first call {first}")
 
-    def __getattr__(self, name: str):
-        """Reached only by names that are not here: explain those that a DataBunch has."""
-        if hasattr(DataBunch, name) or name in DataBunch.__dataclass_fields__:
-            raise AttributeError(f"{name} belongs to a DataBunch: first call databunch()")
-        raise AttributeError(f"an ImageList has no {name!r}")
-
 
 SegmentationList = ImageList                # v1's name, for where the labels are files of masks
+
+
+def _masks_for(labels: dict[Path, Path], classes: Sequence[str] | None, div: bool) -> Masks:
+    """The kind of target if the label of each file is the file of a mask."""
+    check.between("number of classes=codes", len([] if classes is None else classes), 1)
+    unique("classes", classes)
+    missing = [file for file, mask in labels.items() if not mask.is_file()]
+    if missing:
+        raise ValueError(f"{len(missing)} of {len(labels)} pictures have no mask, such as "
+                         f"{missing[0]}, whose mask would be {labels[missing[0]]}")
+    return Masks(list(map(str, classes)), div)
+
+
+def _classes_for(labels: dict[Path, object], train: Sequence[Path],
+                 classes: Sequence[str] | None) -> Categories | Tags:
+    """The kind of target if the label of each file is a class, or a list of tags."""
+    kind = str if isinstance(next(iter(labels.values())), str) else (list, tuple, set)
+    tags = {file: [label] if kind is str else label for file, label in labels.items()}
+    for file, label in labels.items():
+        if not isinstance(label, kind) or not all(isinstance(tag, str) for tag in tags[file]):
+            raise ValueError(f"{file} has the label {label!r}; wanted strings (classes), lists of "
+                             "strings (tags) or Paths (of masks), the same for all files")
+    classes = sorted(set().union(*tags.values()) - {""}) if classes is None else list(classes)
+    check.between("number of classes in the labels", len(classes), 1)
+    unique("classes", classes)
+    target = (Categories if kind is str else Tags)(classes)
+    for file, label in labels.items():
+        try:
+            target.encode(label)
+        except ValueError as error:
+            raise ValueError(f"label of {file}: {error} (of a mask, give the Path)") from None
+    _warn([file.name for file, names in tags.items() if not names], "pictures have no tag")
+    _warn(set(classes) - set().union(*map(tags.get, train)), "classes are in no training picture")
+    alike = [name.strip().casefold() for name in classes]
+    _warn([name for name, key in zip(classes, alike) if alike.count(key) > 1],
+          "classes are the same but for capital letters or spaces")
+    _warn(classes if len(classes) > max(10, len(labels) / 2) else [],
+          "classes are more than half as many as pictures", "; is it the right column?")
+    _warn([name for name in classes if re.match(MISTAKES, name, re.IGNORECASE)],
+          "classes look like lists, numbers, missing values or several tags",
+          "; wanted `haze`, or with label_delim=' ' the tags `haze primary`")
+    return target
+
+
+def _warn(names: Collection[str], problem: str, remedy: str = "") -> None:
+    if names:
+        warnings.warn(f"{len(names)} {problem}: {check.some(sorted(names), 20)}{remedy}")

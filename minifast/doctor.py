@@ -12,13 +12,13 @@ from pathlib import Path
 from textwrap import wrap
 from time import perf_counter
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from minifast.databunch import DataBunch
 from minifast.dataset import Dataset
 from minifast.findings import (CLEAR, PARTS, Finding, Look, bad_items, by, odd_modes, odd_sizes,
-                               rare_classes, without_tags)
-from minifast.images import upright_size
+                               rare_classes, turned_alone, without_tags)
+from minifast.images import header
 from minifast.leaks import copies, neighbours
 from minifast.loader import Loader
 from minifast.targets import Categories, Masks, Target
@@ -97,7 +97,7 @@ def check_data(data: DataBunch) -> Report:
     if isinstance(data.target, Target):
         found += rare_classes(labels, data.classes)
     if isinstance(data.target, Masks):
-        found += neighbours(looks)
+        found += [*turned_alone(looks), *neighbours(looks)]
     return Report(tuple(sorted(found, key=lambda finding: finding.level)),   # error before warning
                   {part: len(loader.dataset) for part, loader in sets.items()},
                   len(labels) if isinstance(data.target, Masks) else 0,
@@ -155,11 +155,12 @@ def see_picture(look: Look, dataset: Dataset, i: int) -> Look:
     try:
         with Image.open(BytesIO(content)) as picture:
             mode = picture.mode + CLEAR * picture.has_transparency_data
-            size = upright_size(picture)
-            ImageOps.exif_transpose(picture)        # decodes it, and may itself fail on bad EXIF
+            picture.load()                          # decodes it
+            size, orientation = header(picture)
     except UnidentifiedImageError:          # its text names the bytes in memory
         raise ValueError("Pillow knows no picture like this") from None
-    return replace(look, digest=sha256(content).digest(), mode=mode, size=size)
+    return replace(look, digest=sha256(content).digest(), mode=mode, size=size,
+                   orientation=orientation)
 
 
 def see_label(look: Look, dataset: Dataset, i: int) -> Look:
@@ -171,10 +172,13 @@ def see_label(look: Look, dataset: Dataset, i: int) -> Look:
     label, target = dataset.labels[i], dataset.target
     if isinstance(target, Masks):
         mask = target.encode(label)                                             # (h, w)
+        other = look.size is not None and header(label)[1] != look.orientation
         if look.size not in (None, tuple(mask.shape)):
+            way_out = ("their EXIF orientations differ: save both upright" if other
+                       else "is it the mask of another picture?")
             raise ValueError(f"mask {label} has {tuple(mask.shape)} rows and columns, its picture "
-                             f"{look.size}; is it the mask of another picture?")
-        return replace(look, names=tuple(target.names_in(mask).values()))
+                             f"{look.size}; {way_out}")
+        return replace(look, names=tuple(target.names_in(mask).values()), turned_alone=other)
     names = [label] if isinstance(target, Categories) else list(label)
     wrong = [name for name in names if name == "" or name not in target.classes]
     if wrong:

@@ -27,6 +27,7 @@ class Look:
     size      (rows, columns), upright
     digest    of the file's bytes. This, size and mode are None where the picture cannot be read
     names     the classes that its label has; None without a label, or with a bad one
+    orientation, turned_alone   EXIF's, and whether the mask has another one
     """
 
     part: str
@@ -36,6 +37,8 @@ class Look:
     size: tuple[int, int] | None = None
     digest: bytes | None = None
     names: tuple[str, ...] | None = None
+    orientation: int = 1
+    turned_alone: bool = False
 
     def __str__(self) -> str:
         """The file's folder and name, train/a.jpg."""
@@ -105,7 +108,7 @@ def odd_modes(looks: Sequence[Look]) -> list[Finding]:
 
 
 def lost(mode: str) -> str:
-    """What a picture of this mode loses on its way to RGB, see images.to_rgb; "" for nothing."""
+    """What a picture of this mode loses on its way to RGB, "" for nothing."""
     if mode.endswith(CLEAR):
         return "transparency is dropped: look at what shows instead"
     if mode.startswith("I"):
@@ -140,6 +143,13 @@ def without_tags(looks: Sequence[Look]) -> list[Finding]:
     return about("warning", [look for look in looks if look.names == ()],
                  f"of {len(looks)} pictures have no tag", "is there nothing on them? if there is, "
                  "they teach the model to overlook it")
+
+
+def turned_alone(looks: Sequence[Look]) -> list[Finding]:
+    """A warning of pictures whose EXIF orientation turns them, but not their masks."""
+    return about("warning", [look for look in looks if look.turned_alone],
+                 f"of {len(looks)} pictures have an EXIF orientation that their masks do not have",
+                 "look at show_batch, and save both upright if they do not fit")
 
 
 def rare_classes(looks: Sequence[Look], classes: Sequence[str]) -> list[Finding]:

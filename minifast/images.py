@@ -1,168 +1,143 @@
-"""From a picture or mask file to a tensor of the wanted size, and from a tensor back to a picture.
+"""From a picture or mask file to a tensor of the wanted size, and from a tensor to a picture.
 
-Sizes are (rows, columns), as in tensors; Pillow's own are (width, height).
+Sizes are (rows, columns), as in tensors. Pillow's own sizes are (width, height).
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 import torch
 from torch import Tensor
 
-from minifast.sizes import CENTRE, METHODS, check_size, cut, scaled_size
 from minifast.tools import check
 
-TURNED = (5, 6, 7, 8)                       # EXIF orientations that swap rows and columns
-NUMBERS = ("L", "P", "I", "I;16")           # Pillow's modes with one whole number for each pixel
-STRETCHED = {"L;2": 85, "L;4": 17}          # grey PNGs of 2 and 4 bits: it makes them 0..255
+METHODS = ["crop", "pad", "squish"]
+File = Path | str | Image.Image             # a path, or a picture that you opened with Pillow
+
+# What undoes each EXIF orientation. 5 to 8 swap rows and columns.
+FLIPS = {2: Image.FLIP_LEFT_RIGHT, 3: Image.ROTATE_180, 4: Image.FLIP_TOP_BOTTOM,
+         5: Image.TRANSPOSE, 6: Image.ROTATE_270, 7: Image.TRANSVERSE, 8: Image.ROTATE_90}
 
 
-def open_image(path: Path | str, size: tuple[int, int] | None = None, method: str = "crop",
-               window: tuple[float, float] = CENTRE, reduced: bool = True) -> Tensor:
-    """The picture in the file `path`, of any format and mode that Pillow opens, as RGB.
+def open_image(file: File, size: tuple[int, int] | None = None, method: str = "crop") -> Tensor:
+    """A picture file as a tensor (3, rows, columns) uint8: RGB, and upright.
 
-    size     (rows, columns) wanted, or None for the file's own
-    method   crop: cover the size and cut what is over; pad: fit into it and mirror the border;
-             squish: change the shape
-    window   which part stays where there is too much: sizes.cut
-    reduced  see read_image, also for errors
-    returns  (3, rows, columns) uint8
+    size    (rows, columns) wanted, or None for the file's own size
+    method  crop    scale until the picture covers the size, and cut off what is over
+            pad     scale until it fits into the size, and mirror its border
+            squish  scale rows and columns separately, so that shapes change
+
+    Raises ValueError with the file's name if it is missing, truncated or no picture.
     """
-    return torch.from_numpy(cut(read_image(path, size, method, reduced), size, window))
-
-
-def read_image(path: Path | str, size: tuple[int, int] | None = None, method: str = "crop",
-               reduced: bool = True) -> numpy.ndarray:
-    """The first half of open_image: (3, rows, columns) uint8, scaled to sizes.scaled_size, but
-    neither padded nor cut.
-
-    path, size, method   as in open_image
-    reduced  allow a JPEG to be decoded at 1/2, 1/4 or 1/8 of its size where that is still at least
-             its scaled_size: much faster, and the average over pixels that a reduction is anyway
-
-    A camera's EXIF orientation is respected. Raises ValueError, naming the file, where it is
-    missing, empty, truncated, no picture, or so large that Pillow suspects an attack; and, before
-    the file is looked at, on a wrong size or method.
-    """
-    if size is not None:
-        check_size(size)
-        check.one_of("method", method, METHODS)
-
-    def read(picture: Image.Image) -> numpy.ndarray:
-        have = upright_size(picture)
+    with _opened("picture", file) as (picture, have, orientation):
         scaled = have if size is None else scaled_size(have, size, method)
-        if reduced:
-            turned = have != (picture.height, picture.width)
-            picture.draft(None, scaled if turned else scaled[::-1])
-        ImageOps.exif_transpose(picture, in_place=True)
-        return channels_first(scale(to_rgb(picture), scaled))
+        # Decode a JPEG at 1/2, 1/4 or 1/8 of its size if that is large enough: it is much faster.
+        picture.draft(None, scaled if orientation > 4 else scaled[::-1])
+        picture = _rgb(_upright(picture, orientation))
+        # When it shrinks a picture, BILINEAR averages over all pixels: no jagged edges.
+        if picture.size != scaled[::-1]:
+            picture = picture.resize(scaled[::-1], Image.BILINEAR)
+        pixels = crop_pad(numpy.asarray(picture).transpose(2, 0, 1), size)      # (3, h, w)
+    return torch.from_numpy(pixels.copy())
 
-    return opened("picture", path, read)
+
+def open_mask(file: File, size: tuple[int, int] | None = None, method: str = "crop",
+              div: bool = False) -> Tensor:
+    """A mask file, grey or with a palette, as a tensor (rows, columns) int64: the class number of
+    each pixel. size and method are those of open_image. div is for masks of 0 and 255, which become
+    0 and 1."""
+    with _opened("mask", file) as (picture, have, orientation):
+        picture = picture.convert("L") if picture.mode == "1" else picture      # bits: 0 and 255
+        if picture.mode not in ("L", "P", "I", "I;16"):
+            raise ValueError(f"its mode is {picture.mode}, wanted a grey or a palette picture")
+        picture = _upright(picture, orientation)
+        # The nearest pixel: an average of classes 1 and 3 would be class 2.
+        scaled = have if size is None else scaled_size(have, size, method)
+        numbers = numpy.asarray(picture.resize(scaled[::-1], Image.NEAREST)).astype(numpy.int64)
+        if div and not numpy.isin(numbers, (0, 255)).all():
+            raise ValueError("div=True is for masks of 0 and 255, this one has "
+                             f"{check.some(numpy.unique(numbers).tolist())}")
+        return torch.from_numpy(crop_pad(numbers // 255 if div else numbers, size))     # (h, w)
 
 
-def open_mask(path: Path | str, size: tuple[int, int] | None = None, method: str = "crop",
-              window: tuple[float, float] = CENTRE, div: bool = False) -> Tensor:
-    """The class number of each pixel of the file `path`, (rows, columns) int64.
+def image_size(file: File) -> tuple[int, int]:
+    """(rows, columns) of an upright picture, from the header of its file."""
+    return header(file)[0]
 
-    size, method, window  as in open_image
-    div                   see read_mask, also for errors
+
+def header(file: File) -> tuple[tuple[int, int], int]:
+    """Upright (rows, columns) of a file, and its EXIF orientation: 1, or one of FLIPS."""
+    with _opened("file", file) as (_, size, orientation):
+        return size, orientation
+
+
+def scaled_size(have: tuple[int, int], size: tuple[int, int], method: str) -> tuple[int, int]:
+    """The size to which a picture of size `have` is scaled, before crop_pad makes it `size`.
+
+    crop keeps the shape and makes no side smaller than wanted, pad makes none larger. Sides are
+    rounded half to even, and at least 1. Source: fastai v1, vision/image.py.
     """
-    return torch.from_numpy(cut(read_mask(path, size, method, div), size, window))
+    check.one_of("method", method, METHODS)
+    check.between("size", min(size), 1)
+    if method == "squish":
+        return tuple(size)
+    ratio = (min if method == "crop" else max)(have[0] / size[0], have[1] / size[1])
+    return max(1, round(have[0] / ratio)), max(1, round(have[1] / ratio))
 
 
-def read_mask(path: Path | str, size: tuple[int, int] | None = None, method: str = "crop",
-              div: bool = False) -> numpy.ndarray:
-    """The first half of open_mask: the values of the file `path`, a grey picture, or one with a
-    palette: not the colours of that, but their numbers. It is turned as its EXIF orientation says.
+def crop_pad(pixels: numpy.ndarray, size: tuple[int, int] | None) -> numpy.ndarray:
+    """Bring pixels (..., rows, columns) to a size: mirror what is missing, and keep the centre.
 
-    size, method  as in read_image, but every pixel is one of the file's, the nearest: between two
-                  classes lies no third one
-    div           for a mask of 0 and 255 alone: 255 becomes 1
-    returns       (rows, columns) int64; single bits (mode 1) are 0 and 255
-
-    Raises ValueError, naming the file, as read_image does; with Pillow's mode, where pixels are no
-    whole numbers (see NUMBERS); with all values, where `div` meets others. Source: fastai v1.
+    A side that is too short gets (wanted - have + 1) // 2 mirrored pixels at each end. A side that
+    is then too long is cut from (have - wanted + 1) // 2 on. Source: fastai v1, crop_pad.
     """
-    def read(picture: Image.Image) -> numpy.ndarray:
-        stretch = STRETCHED.get(str(picture.tile[0][3]), 1)
-        picture = ImageOps.exif_transpose(picture)
-        picture = picture.convert("L") if picture.mode == "1" else picture     # 0 and 255, as in v1
-        if picture.mode not in NUMBERS:
-            raise ValueError(f"its mode is {picture.mode}, wanted one class number a pixel: a grey "
-                             "or a palette picture")
-        if size is not None:
-            have = picture.height, picture.width
-            picture = scale(picture, scaled_size(have, size, method), Image.NEAREST)
-        values = numpy.asarray(picture).astype(numpy.int64)                    # (rows, columns)
-        if div and not numpy.isin(values, (0, 255)).all():
-            raise ValueError(f"div=True is for masks of 0 and 255, this one has "
-                             f"{check.some(numpy.unique(values).tolist())}")
-        return values // (255 if div else stretch)
-
-    return opened("mask", path, read)
-
-
-def image_size(path: Path | str) -> tuple[int, int]:
-    """(rows, columns) of the picture in the file `path`, upright."""
-    return opened("picture", path, upright_size)
-
-
-def opened(what: str, path: Path | str, read: Callable[[Image.Image], object]) -> object:
-    """read(picture), of the picture at `path`. Raises ValueError, naming `what` and the path, where
-    it does not exist, is an empty file, or cannot be read: for any complaint of Pillow or `read`.
-    """
-    try:
-        with Image.open(path) as picture:
-            return read(picture)
-    # Pillow's decoders complain in a dozen ways (OSError, SyntaxError, struct.error, ...).
-    except Exception as error:
-        path = Path(path)
-        check.exists(what, path, "check the folder and the suffix")
-        if path.is_file() and path.stat().st_size == 0:
-            raise ValueError(f"{what} {path} is an empty file; download or copy it again") from None
-        raise ValueError(f"{what} {path} cannot be read: {error}") from error
-
-
-def upright_size(picture: Image.Image) -> tuple[int, int]:
-    """(rows, columns) of a picture after its EXIF orientation is applied, from the header alone."""
-    turned = picture.getexif().get(ExifTags.Base.Orientation) in TURNED
-    return picture.size if turned else (picture.height, picture.width)
-
-
-def to_rgb(picture: Image.Image) -> Image.Image:
-    """The picture in mode RGB. Integer modes (I, I;16) are taken as 16 bits; their upper 8 stay.
-
-    Pillow's own conversion of those clips at 255, which turns nearly all of a 16-bit picture white.
-    Floats (F) are taken as 0..255, as Pillow does.
-    """
-    if picture.mode.startswith("I"):
-        values = numpy.asarray(picture).astype(numpy.int64) >> 8
-        picture = Image.fromarray(values.clip(0, 255).astype(numpy.uint8))
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
-
-
-def scale(picture: Image.Image, size: tuple[int, int],
-          how: Image.Resampling = Image.BILINEAR) -> Image.Image:
-    """The picture at `size` = (rows, columns). Pillow's bilinear filter averages where it shrinks
-    (anti-aliasing); `how` can be another one, Image.NEAREST for masks."""
-    return picture if picture.size == size[::-1] else picture.resize(size[::-1], how)
-
-
-def channels_first(picture: Image.Image) -> numpy.ndarray:
-    """The pixels of an RGB picture, (3, h, w) uint8. By numpy, in this thread: for so little, torch
-    would wake up others."""
-    return numpy.asarray(picture).transpose(2, 0, 1).copy()                       # (3, h, w)
+    if size is None or pixels.shape[-2:] == tuple(size):
+        return pixels
+    missing = [max(0, new - old + 1) // 2 for old, new in zip(pixels.shape[-2:], size)]
+    borders = [(0, 0)] * (pixels.ndim - 2) + [(pad, pad) for pad in missing]
+    pixels = numpy.pad(pixels, borders, mode="reflect")     # repeated if the picture is small
+    top, left = ((old - new + 1) // 2 for old, new in zip(pixels.shape[-2:], size))
+    return pixels[..., top:top + size[0], left:left + size[1]]
 
 
 def to_pil(pixels: Tensor) -> Image.Image:
-    """An RGB picture of pixels, (3, h, w) uint8 or float 0..1; floats outside 0..1 are clipped.
-
-    Raises ValueError on another shape.
-    """
-    if pixels.ndim != 3 or len(pixels) != 3:
-        raise ValueError(f"to_pil needs a tensor (3, h, w), got {tuple(pixels.shape)}")
+    """A picture from (3, h, w) uint8, or float, which is clipped to 0..1."""
     if pixels.is_floating_point():
         pixels = (pixels.float().clamp(0, 1) * 255).round().to(torch.uint8)
-    return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())                 # (h, w, 3)
+    return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())               # (h, w, 3)
+
+
+@contextmanager
+def _opened(what: str, file: File) -> Iterator[tuple[Image.Image, tuple[int, int], int]]:
+    """Open a file as (picture, upright size, EXIF orientation). Errors inside name the file."""
+    try:
+        with nullcontext(file) if isinstance(file, Image.Image) else Image.open(file) as picture:
+            if picture.format == "TIFF" and picture is not file:
+                picture.filename = ""   # or Pillow would scramble some that are turned
+            if picture.format == "TIFF" or picture is file:
+                picture.load()          # which turns a TIFF, and keeps draft from shrinking yours
+            try:
+                orientation = picture.getexif().get(ExifTags.Base.Orientation)
+            except Exception:           # the block is rubbish, which other programs ignore
+                orientation = None
+            orientation = orientation if orientation in FLIPS else 1
+            size = picture.size if orientation > 4 else picture.size[::-1]
+            yield picture, size, orientation
+    except Exception as error:          # Pillow's decoders complain in a dozen ways
+        remedy = "; check folder and suffix, or copy it again" if isinstance(error, OSError) else ""
+        raise ValueError(f"{what} {file} cannot be read: {error}{remedy}") from error
+
+
+def _upright(picture: Image.Image, orientation: int) -> Image.Image:
+    return picture.transpose(FLIPS[orientation]) if orientation > 1 else picture
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    """The picture in RGB. Of 16 bits the upper 8 stay: Pillow's conversion would clip at 255."""
+    if picture.mode.startswith("I"):
+        numbers = numpy.asarray(picture).astype(numpy.int64) >> 8
+        picture = Image.fromarray(numbers.clip(0, 255).astype(numpy.uint8))
+    return picture.convert("RGB")

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from minifast.checkpoints import EXPORTED, same_weights
 from minifast.databunch import DataBunch
 from minifast.dataset import Dataset
+from minifast.images import METHODS, File
 from minifast.listing import picture_files
 from minifast.loader import Stats
 from minifast.predictions import predict
-from minifast.sizes import METHODS
 from minifast.targets import Categories, Masks, Tags, Target
 from minifast.tools import check
 from minifast.tools.device import default_device, uses_bfloat16
@@ -29,7 +29,7 @@ from minifast.tta import mean_over_views
 from minifast.vision import build
 
 FIELDS = {"model": dict, "recipe": dict, "target": str, "classes": list, "div": bool,
-          "size": list | None, "method": str, "reduced": bool, "stats": list | None,
+          "size": list | None, "method": str, "stats": list | None,
           "thresh": Tensor}                             # of an exported file, besides "content"
 
 
@@ -67,7 +67,7 @@ def load_learner(file: Path | str, arch: Callable[[], nn.Module] | None = None,
     layout = torch.channels_last if fast else torch.preserve_format
     return Predictor(model.to(device, memory_format=layout), target,
                      None if saved["size"] is None else tuple(saved["size"]), saved["method"],
-                     saved["reduced"], saved["stats"], saved["thresh"], device,
+                     saved["stats"], saved["thresh"], device,
                      torch.autocast(device.type, torch.bfloat16, enabled=fast))
 
 
@@ -124,7 +124,7 @@ class Predictor:
     """A model, and how it wants its pictures: as in training, but for what is drawn at random.
 
     model, target, device, autocast   as in a Learner
-    size, method, reduced, stats      as in Dataset and Loader
+    size, method, stats               as in Dataset and Loader
     thresh                            for tags: above it the answer is yes; a tensor, 0-dim or (c)
     """
 
@@ -132,7 +132,6 @@ class Predictor:
     target: Target
     size: tuple[int, int] | None
     method: str
-    reduced: bool
     stats: Stats | None
     thresh: Tensor
     device: torch.device
@@ -141,17 +140,17 @@ class Predictor:
     def data_of(self, files: Sequence[Path], bs: int = 64,
                 num_workers: int | None = None) -> DataBunch:
         """A DataBunch whose test_dl has these files; bs and num_workers as in DataBunch.create."""
-        dataset = Dataset(files, None, self.target, self.size, self.method, self.reduced)
+        dataset = Dataset(files, None, self.target, self.size, self.method)
         data = DataBunch.create(dataset, None, dataset, self.target, None, bs, bs, num_workers,
                                 self.device)
         return data if self.stats is None else data.normalize(self.stats)
 
-    def predict(self, file: Path | str,
+    def predict(self, file: File,
                 thresh: float | Tensor | None = None) -> tuple[str, Tensor, Tensor]:
-        """(caption, decision, probabilities) of the picture in a file, as Learner.predict has them;
-        a mask has the size of the file. thresh None: the one that was exported."""
+        """(caption, decision, probabilities) of a picture, as Learner.predict has them; a mask has
+        the size of the picture. thresh None: the one that was exported."""
         thresh = self.thresh if thresh is None else thresh
-        return predict(self.model, self.data_of([Path(file)]), file, thresh, self.autocast)
+        return predict(self.model, self.data_of([file]), file, thresh, self.autocast)
 
     def predict_files(self, files: Path | str | Sequence[Path | str], views: int = 1, bs: int = 64,
                       num_workers: int | None = None) -> Predictions:

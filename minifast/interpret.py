@@ -19,7 +19,7 @@ from minifast.metrics import Metric, Score, name_of, score
 from minifast.thresholds import check_tags, one_per_tag, table
 from minifast.tools import check
 from minifast.tools.draw import FONT, grid
-from minifast.training import evaluating, outputs
+from minifast.training import evaluating, full_gpu, outputs
 
 
 def tag_counts(probabilities: Tensor, targets: Tensor, thresh: float | Tensor = 0.2) -> Tensor:
@@ -124,7 +124,7 @@ def picture_scores(model: nn.Module, loader: Loader, metric: Metric,
     metric   as for training: (logits, targets), here of one picture, -> Score or a number
     model, loader, autocast   see training.outputs; the model is `evaluating`
     """
-    with loader.explained(), evaluating(model):
+    with full_gpu(loader), evaluating(model):
         batches = [[float(score(metric, logits[i:i + 1], y[i:i + 1])) for i in range(len(y))]
                    for logits, y in outputs(model, loader, autocast)]
     return torch.tensor(sum(batches, []), dtype=torch.float64)

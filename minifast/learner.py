@@ -13,6 +13,7 @@ from minifast.checkpoints import (export, open_checkpoint, read_state, report, r
                                   save_checkpoint)
 from minifast.databunch import DataBunch
 from minifast.groups import freeze_to, group_rates, summary
+from minifast.images import File
 from minifast.metrics import Metric, Metrics, Score, chosen, name_of
 from minifast.predictions import get_preds, predict, show_results
 from minifast.recorder import COLUMNS, Recorder
@@ -150,23 +151,23 @@ class Learner:
 
     def validate(self) -> dict[str, float]:
         """valid_loss and the metrics on the validation set; see training.validate."""
-        loader = self.data.known_loader("valid_dl")
+        loader = self.data.need("valid_dl")
         return validate(self.model, loader, self.loss_func, self.metrics, self.autocast)
 
     def score(self, function: Metric) -> Score:
         """A metric function's Score on the validation set: what it has per class is still there."""
-        loader = self.data.known_loader("valid_dl")
+        loader = self.data.need("valid_dl")
         return scores(self.model, loader, self.loss_func, [function],
                       self.autocast)[name_of(function)]
 
     def get_preds(self, test: bool = False) -> tuple[Tensor, Tensor]:
         """(probabilities, targets) of validation, or of the test set, in the order of their files;
         see predictions.get_preds. Raises ValueError where there is no such set."""
-        loader = self.data.known_loader("test_dl" if test else "valid_dl")
-        return get_preds(self.model, loader, self.data.known_target(), self.autocast)
+        loader = self.data.need("test_dl" if test else "valid_dl")
+        return get_preds(self.model, loader, self.data.need("target"), self.autocast)
 
-    def predict(self, file: Path | str, thresh: float = 0.5) -> tuple[str, Tensor, Tensor]:
-        """(caption, decision, probabilities) of a picture file; thresh: see predictions.predict."""
+    def predict(self, file: File, thresh: float = 0.5) -> tuple[str, Tensor, Tensor]:
+        """(caption, decision, probabilities) of a picture: see predictions.predict."""
         return predict(self.model, self.data, file, thresh, self.autocast)
 
     def show_results(self, rows: int = 3, thresh: float = 0.5, void_code: int | None = None,

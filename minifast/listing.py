@@ -1,98 +1,86 @@
-"""What is there: the rows of a CSV, the pictures of a folder; each checked while it is read."""
+"""What is on the disk: the rows of a CSV, the lines of a list, the pictures of a folder."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 import csv
 from pathlib import Path
 
 from minifast.tools import check
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm")
+SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm")
 
 
-def listed_files(csv_file: Path, column: int | str, folder: Path, suffix: str) -> tuple[Path, ...]:
-    """The files folder/name + suffix, with the names from a column of csv_file, in its order.
+def read_csv(file: Path) -> list[dict[str, str]]:
+    """The rows of a CSV in UTF-8, each as {column: field}, but for empty rows.
 
-    Raises ValueError, naming the CSV, where it cannot be read (see read_column), where a name
-    stands twice, or a name has no file.
+    Raises ValueError with file and line if a row goes on in the next line, as after a quote that is
+    not closed, or has not as many fields as the header, apart from empty ones at its end.
     """
-    names = read_column(csv_file, column)
-    unique(f"picture names in {csv_file}", names)
-    files = tuple(folder / (name + suffix) for name in names)
-    missing = [file for file in files if not file.is_file()]
-    if missing:
-        raise ValueError(f"{csv_file} names {len(missing)} of {len(files)} pictures that have no "
-                         f"file: {check.some(missing, 3)}; check the folder and suffix={suffix!r}")
-    return files
-
-
-def read_column(file: Path, column: int | str) -> list[str]:
-    """One field of each row of a CSV with a header, without the spaces around it.
-
-    file    in UTF-8; blank lines are skipped
-    column  its number from 0, or its name in the header
-
-    Raises ValueError, naming the file (and the line), where it is missing, no text or without rows,
-    where it has no such column, or a row is too short to have it.
-    """
-    check.exists("CSV", file, "check the path and the name")
-    fields = []
+    check.exists("CSV", file, "check the path")
+    columns, rows, line = [], [], 1
     try:
-        # utf-8-sig: spreadsheets put a byte-order mark first, which would become part of a name.
+        # utf-8-sig: spreadsheets begin a file with a byte-order mark.
         with open(file, newline="", encoding="utf-8-sig") as text:
-            reader = csv.reader(text)
-            header = [name.strip() for name in next(reader, [])]
-            check.one_of(f"column of {file}", column, [*range(len(header)), *header])
-            number = header.index(column) if isinstance(column, str) else column
-            for row in filter(None, reader):
-                if len(row) <= number:
-                    raise ValueError(f"line {reader.line_num} has {len(row)} fields, but column "
-                                     f"{header[number]!r} is the one numbered {number}")
-                fields.append(row[number].strip())
-    except (ValueError, csv.Error) as error:                # UnicodeDecodeError is a ValueError
-        raise ValueError(f"CSV {file} cannot be read: {error}") from error
-    if not fields:
-        raise ValueError(f"CSV {file} has no rows; wanted a header and then a row per picture")
-    return fields
+            # strict: a quote that is left open is an error.
+            reader = csv.reader(text, strict=True, skipinitialspace=True)
+            for fields in reader:
+                if reader.line_num > line:
+                    raise ValueError("a field goes on in the next line")
+                fields = [field.strip() for field in fields]
+                while len(fields) > len(columns) and not fields[-1]:
+                    fields.pop()
+                if not columns:
+                    columns = fields
+                elif any(fields):
+                    rows.append(dict(zip(columns, fields)))
+                    if len(fields) != len(columns):
+                        raise ValueError(f"wanted {len(columns)} fields, as in the header")
+                line = reader.line_num + 1
+    except (ValueError, csv.Error) as error:            # UnicodeDecodeError is a ValueError
+        raise ValueError(f"CSV {file}, line {line}: {error}; close each quote, and put a field "
+                         "that has a comma in quotes") from error
+    unique(f"columns of {file}", columns)
+    if not rows:
+        raise ValueError(f"CSV {file} has no rows; wanted a header, and a row for each picture")
+    return rows
+
+
+def column_of(rows: Sequence[dict[str, str]], column: int | str) -> str:
+    """The name of a column of read_csv, given by this name or by its number from 0."""
+    names = list(rows[0])
+    check.one_of("column", column, [*range(len(names)), *names])
+    return column if isinstance(column, str) else names[column]
 
 
 def read_lines(file: Path) -> list[str]:
-    """The lines of a text file without the spaces around them, blank ones left out: names of
-    classes (CamVid's codes.txt), or of files (valid.txt).
-
-    file  in UTF-8; a byte order mark does not matter
-
-    Raises ValueError, naming the file, where it is missing, no text, or has no line.
-    """
+    """The lines of a text file in UTF-8, such as names: no blank lines, no spaces around."""
     check.exists("list", file, "check the path")
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except ValueError as error:
         raise ValueError(f"list {file} is no text: {error}") from error
-    names = [line.strip() for line in lines if line.strip()]
-    if not names:
-        raise ValueError(f"list {file} is empty; wanted a name in each line")
-    return names
+    return [line.strip() for line in lines if line.strip()]
 
 
 def picture_files(folder: Path) -> tuple[Path, ...]:
-    """All pictures in a folder and below, sorted; hidden files and folders (.name) are passed over.
-
-    A picture is a file with one of SUFFIXES. Raises ValueError where there is no folder or picture.
-    """
+    """All pictures in a folder and below, sorted, but for hidden ones (.name). Links to folders are
+    followed, but for those that lead up, and each folder is read once."""
     check.exists("folder", folder, "check the path")
-    files = [file for file in folder.rglob("*")
-             if is_picture(file.relative_to(folder)) and file.is_file()]
+    files, todo, seen = [], [folder], set(folder.resolve().parents)
+    while todo:
+        here = todo.pop(0)
+        entries = [] if here.resolve() in seen else sorted(here.glob("[!.]*"))
+        seen.add(here.resolve())
+        for entry in entries:
+            check.exists("link", entry, "repair or delete it")
+            if entry.is_dir():                          # links last: a real path goes before
+                todo.insert(len(todo) if entry.is_symlink() else 0, entry)
+            elif entry.suffix.lower() in SUFFIXES:
+                files.append(entry)
     if not files:
         raise ValueError(f"folder {folder} holds no pictures; wanted files such as .jpg or .png")
-    # By parts, because Windows compares whole paths without regard to small and big letters.
+    # By parts, because Windows compares whole paths without regard to case.
     return tuple(sorted(files, key=lambda file: file.parts))
-
-
-def is_picture(file: Path) -> bool:
-    """Whether a file's suffix, in small letters, is in SUFFIXES, and no part begins with a dot."""
-    hidden = any(part.startswith(".") for part in file.parts)
-    return file.suffix.lower() in SUFFIXES and not hidden
 
 
 def unique(what: str, names: Iterable[str]) -> None:

@@ -4,8 +4,8 @@ Source: Smith 2015, arXiv 1506.01186; fastai v1, lr_find.
 """
 
 from copy import deepcopy
-from dataclasses import dataclass
-from itertools import chain, count, islice
+from dataclasses import dataclass, replace
+from itertools import chain, islice, repeat
 from math import inf, isfinite
 
 import numpy
@@ -21,7 +21,8 @@ from minifast.schedules import exponential
 from minifast.tools import check, draw, processes
 from minifast.tools.progress import bar
 from minifast.tools.seeds import seeded
-from minifast.training import Loss, refuse_single_picture, set_rates, train_batch
+from minifast.training import (Loss, dropout_key, full_gpu, refuse_single_picture, set_rates,
+                               train_batch)
 
 
 @dataclass
@@ -93,8 +94,9 @@ def lr_find(learn: Learner, start_lr: float | slice = 1e-7, end_lr: float | slic
     for group in optimizer.param_groups:
         group["weight_decay"] = learn.wd if wd is None else wd
     curve, best = LRCurve([], [], []), inf
-    batches = islice(chain.from_iterable(map(loader.batches, count(loader.epoch))), num_it)
-    with loader.explained(), seeded(*loader.dropout_key()):
+    loader = replace(loader)                                # whose epochs do not count
+    batches = islice(chain.from_iterable(repeat(loader)), num_it)
+    with full_gpu(loader), seeded(*dropout_key(loader)):
         for t, batch in enumerate(bar(batches, num_it, "lr_find")):
             rates = [exponential(start, end, t / num_it) for start, end in zip(starts, ends)]
             set_rates(optimizer, rates, MOMENTUM)

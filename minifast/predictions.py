@@ -1,7 +1,6 @@
 """What a model says: of a whole data set, of one file, and, to look at, beside the truth."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from PIL import Image
 import torch
@@ -9,12 +8,11 @@ from torch import Tensor, nn
 import torch.nn.functional as F
 
 from minifast.databunch import DataBunch
-from minifast.images import image_size, open_image
+from minifast.images import File, image_size, open_image, scaled_size
 from minifast.loader import Loader, normalize
-from minifast.sizes import scaled_size
 from minifast.targets import Masks, Target
 from minifast.tools import check, draw
-from minifast.training import evaluating, outputs
+from minifast.training import evaluating, full_gpu, outputs
 
 
 def get_preds(model: nn.Module, loader: Loader, target: Target,
@@ -26,7 +24,7 @@ def get_preds(model: nn.Module, loader: Loader, target: Target,
     and (n, h, w) for masks; without labels targets are (n, 0). All of it is kept in memory.
     Raises ValueError where batches of masks differ in size.
     """
-    with loader.explained(), evaluating(model):
+    with full_gpu(loader), evaluating(model):
         batches = [(target.probabilities(logits).cpu(), y.cpu())
                    for logits, y in outputs(model, loader, autocast)]
     if len({likely.shape[1:] for likely, _ in batches}) > 1:
@@ -34,27 +32,28 @@ def get_preds(model: nn.Module, loader: Loader, target: Target,
     return tuple(torch.cat(parts) for parts in zip(*batches))
 
 
-def predict(model: nn.Module, data: DataBunch, file: Path | str, thresh: float | Tensor,
+def predict(model: nn.Module, data: DataBunch, file: File, thresh: float | Tensor,
             autocast: torch.autocast) -> tuple[str, Tensor, Tensor]:
-    """(caption, decision, probabilities) of the picture in a file, as v1's predict returns them.
+    """(caption, decision, probabilities) of a picture, as v1's predict returns them.
 
-    data    size, method and reduced are those of its train_ds, where that has any, else the picture
-            keeps its own size; it is normalized as they are, and not transformed
+    data    size and method are those of its train_ds, where that has any, else the picture keeps
+            its own size; it is normalized as they are, and not transformed
+    file    of the picture; or a picture that you opened with Pillow
     thresh  for tags: above it the answer is yes; a number, or one for each tag
 
     The decision is 0-dim for categories, (c) for tags, (H, W) for masks, the probabilities are (c),
     or (c, H, W), all on the CPU. H and W are the picture's own: for masks it is scaled as for
     training with nothing cut off or added, and the model's logits, under autocast, back bilinearly.
-    Raises ValueError, naming the file, where it cannot be read, or the classes are unknown.
+    Raises ValueError, naming the file, where it cannot be read.
     """
-    target, loader, dataset = data.known_target(), data.train_dl, data.train_ds
+    target, loader, dataset = data.need("target"), data.train_dl, data.train_ds
     size, method = getattr(dataset, "size", None), getattr(dataset, "method", "crop")
     is_mask = isinstance(target, Masks)
     if is_mask and size is not None:
         size, method = scaled_size(image_size(file), size, method), "squish"
-    picture = open_image(file, size, method, reduced=getattr(dataset, "reduced", True))
+    picture = open_image(file, size, method)
     x = picture[None].to(loader.device) / 255                                       # (1, 3, h, w)
-    with loader.explained(), evaluating(model), autocast:
+    with full_gpu(loader), evaluating(model), autocast:
         logits = model(normalize(x, loader.stats) if loader.stats else x).float()   # (1, c[, h, w])
     if is_mask:
         logits = F.interpolate(logits, image_size(file), mode="bilinear")           # (1, c, H, W)
@@ -78,12 +77,12 @@ def show_results(model: nn.Module, data: DataBunch, rows: int, thresh: float | T
     is red; a legend has all classes that are in truth or prediction.
     """
     check.between("rows", rows, 1)
-    target, loader = data.known_target(), data.known_loader("valid_dl")
+    target, loader = data.need("target"), data.need("valid_dl")
     is_mask, total = isinstance(target, Masks), len(loader.dataset)
     most = rows if is_mask else rows ** 2
     n = min(most, total)
     x, y = loader.one_batch([i * total // n for i in range(n)] if items is None else items[:most])
-    with loader.explained(), evaluating(model), autocast:
+    with full_gpu(loader), evaluating(model), autocast:
         logits = model(x).float()
     x, y, said = x.cpu(), y.cpu(), target.decisions(target.probabilities(logits).cpu(), thresh)
     pictures = data.pictures(x)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from time import perf_counter
+from traceback import clear_frames
 
 import torch
 from torch import Tensor, distributed, nn
@@ -14,7 +15,7 @@ from minifast.databunch import DataBunch
 from minifast.loader import Batch, Loader
 from minifast.metrics import Metric, Score, name_of, score
 from minifast.recorder import Recorder
-from minifast.tools import processes
+from minifast.tools import check, processes
 from minifast.tools.progress import bar, minutes, print_row
 from minifast.tools.seeds import seeded
 
@@ -27,15 +28,12 @@ def train_batch(model: nn.Module, batch: Batch, loss_func: Loss, optimizer: Opti
     """Forward, loss, backward, optimizer step on a batch (x, y). Returns the loss, 0-dim, detached.
 
     Only the model runs under autocast; loss_func gets float32 logits: small differences count.
-    With several processes the batch is this one's part, and the loss is that of all parts together.
+    With several processes the batch is this one's part, and the loss is the mean over all parts.
     """
     x, y = batch
     with autocast:
         logits = model(x)
     loss = loss_func(logits.float(), y)
-    if processes.COUNT > 1:     # weigh, or a part with few labelled pixels would count too much
-        weight = torch.ones_like(loss) * weight_of(loss_func, y)
-        loss = loss * weight / mean_of_processes(weight).clamp(min=1e-9)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -51,12 +49,25 @@ def mean_of_processes(number: Tensor) -> Tensor:
     return total / processes.COUNT
 
 
-def weight_of(loss_func: Loss, y: Tensor) -> int | Tensor:
-    """How much the loss_func's mean over a batch with targets y weighs: as much as it has pictures;
-    of a partial with the knob `ignore` (targets.pixel_loss), as much as it has pixels of other
-    classes, which may be none."""
-    ignore = getattr(loss_func, "keywords", {}).get("ignore")
-    return len(y) if ignore is None else (y != ignore).sum()
+def dropout_key(loader: Loader) -> tuple[int, ...]:
+    """The key of seeds.seeded for dropout in the loader's next epoch; each process has its own."""
+    key = loader.seed, loader.epoch
+    return (*key, processes.RANK) if processes.RANK else key
+
+
+@contextmanager
+def full_gpu(loader: Loader) -> Iterator[None]:
+    """Inside, a full GPU raises ValueError that proposes half the batch size of a loader. What the
+    broken computation held is let go of: a notebook keeps the last error with all its variables."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        clear_frames(error.__traceback__)
+        knob = "bs" if loader.train else "val_bs"
+        remedy = (f"try {knob}={loader.bs // 2}" if loader.bs > 1
+                  else "try smaller pictures, transform(size=...)")
+        raise ValueError(f"the GPU's memory is full, with {knob}={loader.bs}: {remedy}, or a "
+                         f"smaller net. {error}") from error
 
 
 def set_rates(optimizer: Optimizer, rates: Sequence[float], momentum: float) -> None:
@@ -81,9 +92,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def outputs(model: nn.Module, loader: Loader, autocast: torch.autocast) -> Iterator[Batch]:
-    """(logits, y) of each batch of a loader's first epoch, which does not count as one. The model
-    runs under autocast, but logits are float32. For use inside `evaluating`."""
-    for x, y in bar(loader.batches(0), len(loader), "valid"):
+    """(logits, y) of each batch of a validation or test loader. The model runs under autocast, but
+    logits are float32. For use inside `evaluating`."""
+    for x, y in bar(loader, len(loader), "valid"):
         with autocast:
             logits = model(x)
         yield logits.float(), y
@@ -93,14 +104,13 @@ def scores(model: nn.Module, loader: Loader, loss_func: Loss, metrics: Sequence[
            autocast: torch.autocast) -> dict[str, Score]:
     """valid_loss and all metrics by name, exact over the loader's whole data set at any batch size.
 
-    The loss of a batch, by loss_func, counts by its weight_of; NaN stays NaN. The model is
-    `evaluating`, under autocast. Of several processes each sees the whole data set.
+    The loss of a batch, by loss_func, counts as often as it has pictures; NaN stays NaN. The model
+    is `evaluating`, under autocast. Of several processes each sees the whole data set.
     """
     totals = {"valid_loss": Score(0, 0), **{name_of(function): Score(0, 0) for function in metrics}}
-    with loader.explained(), evaluating(model):
+    with full_gpu(loader), evaluating(model):
         for logits, y in outputs(model, loader, autocast):
-            weight = weight_of(loss_func, y)
-            totals["valid_loss"] += Score(loss_func(logits, y).double() * weight, weight)
+            totals["valid_loss"] += Score(loss_func(logits, y).double() * len(y), len(y))
             for function in metrics:
                 totals[name_of(function)] += score(function, logits, y)
     return totals
@@ -138,7 +148,7 @@ def train_epoch(model: nn.Module, loader: Loader, loss_func: Loss, optimizer: Op
     model.train()
     trained = processes.parallel(model)
     try:
-        with loader.explained(), seeded(*loader.dropout_key()):
+        with full_gpu(loader), seeded(*dropout_key(loader)):
             for batch in bar(loader, len(loader), "train", read_losses):
                 rates, momentum = schedule(len(recorder.rates) - recorder.fits[-1])
                 set_rates(optimizer, rates, momentum)
@@ -193,16 +203,18 @@ def broken_loss(recorder: Recorder, batch: int, loader: Loader, number: int) -> 
     """What to say of a loss that is not finite: where it came up, which is batch `batch` of the
     recorder and batch `number` of the loader's latest epoch, and what might help."""
     rates = ", ".join(f"{rate:g}" for rate in recorder.rates[batch])
-    files = ", ".join(loader.names(loader.epoch - 1, number))
+    items = loader.item_numbers(loader.epoch - 1)[number]
+    files = getattr(loader.dataset, "files", None)
+    names = check.some([f"item {i}" if files is None else files[i] for i in items], len(items))
     return (f"the loss is {recorder.losses[batch]} at step {batch}, batch {number} of its epoch, "
             f"with learning rate {rates}; weights and optimiser are back where the epoch began. "
-            f"Try a lower rate, or look for bad values in: {files}")
+            f"Try a lower rate, or look for bad values in: {names}")
 
 
 def refuse_single_picture(model: nn.Module, loader: Loader) -> None:
     """Raise ValueError where a batch of the training loader would have one picture, and the model a
     BatchNorm1d, which refuses it: the variance of one value is no use."""
-    single = len(loader.keys(0)[-1]) == 1
+    single = len(loader.item_numbers(0)[-1]) == processes.COUNT
     if single and any(isinstance(layer, nn.BatchNorm1d) for layer in model.modules()):
         raise ValueError(f"a training batch of one picture (bs={loader.bs}, {len(loader.dataset)} "
                          "pictures) cannot pass BatchNorm; give at least two pictures a batch")

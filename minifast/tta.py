@@ -18,8 +18,8 @@ from minifast.targets import Masks, Target
 def tta(learn: Learner, test: bool = False, flip_vert: bool = False) -> tuple[Tensor, Tensor]:
     """(probabilities, targets) as learn.get_preds(test) gives them, the mean over views: over the
     picture and its mirror image; with flip_vert over all eight that a square can be turned into."""
-    loader = learn.data.known_loader("test_dl" if test else "valid_dl")
-    return mean_over_views(learn.model, loader, learn.data.known_target(), learn.autocast,
+    loader = learn.data.need("test_dl" if test else "valid_dl")
+    return mean_over_views(learn.model, loader, learn.data.need("target"), learn.autocast,
                            8 if flip_vert else 2)
 
 

@@ -1,4 +1,5 @@
-from dataclasses import FrozenInstanceError
+from contextlib import contextmanager
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 import re
 import warnings
@@ -7,11 +8,9 @@ import numpy
 from PIL import Image
 import pytest
 import torch
-from torch import Tensor
 
 from minifast.datablock import ImageList, SegmentationList
 from minifast.databunch import DataBunch
-from minifast.loader import imagenet_stats
 from minifast.targets import Categories, Masks, Tags
 
 CPU = torch.device("cpu")
@@ -23,30 +22,32 @@ def save_picture(file: Path, grey: int = 0, rows: int = 8, columns: int = 8) -> 
     Image.new("RGB", (columns, rows), (grey, grey, grey)).save(file)
 
 
-def write_csv(folder: Path, fields: list[str], header: str = "name,tags") -> None:
-    """data.csv with a row per field, and pics/itemI.png, of grey I, for each."""
+def listed(folder: Path, fields: list[str] = TAGS, header: str = "name,tags") -> ImageList:
+    """data.csv with a row for each field, and for each row pics/itemI.png, of grey I."""
     rows = [f"item{i},{field}" for i, field in enumerate(fields)]
     (folder / "data.csv").write_text("\n".join([header, *rows]) + "\n")
     for i in range(len(fields)):
         save_picture(folder / "pics" / f"item{i}.png", i)
-
-
-def listed(folder: Path, fields: list[str] = TAGS) -> ImageList:
-    write_csv(folder, fields)
     return ImageList.from_csv(folder, "data.csv", folder="pics", suffix=".png")
 
 
-def labelled(folder: Path, fields: list[str] = TAGS) -> ImageList:
+def labelled(folder: Path) -> ImageList:
     """Tagged items, of which number 1 is for validation; no training item has its haze."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return listed(folder, fields).split_by_idx([1]).label_from_csv(label_delim=" ")
+    with pytest.warns(UserWarning, match="training.*: haze$"):
+        return listed(folder).split_by_idx([1]).label_from_csv(label_delim=" ")
 
 
-def in_folders(path: Path, *files: str) -> ImageList:
-    for i, file in enumerate(files):
-        save_picture(path / file, i)
-    return ImageList.from_folder(path)
+def made_up(*files: str) -> ImageList:
+    """A list whose files do not exist."""
+    return ImageList(Path("data"), tuple(Path("data", file) for file in files))
+
+
+def labels_for(labels: list, train: list[int] | None = None, **more) -> ImageList:
+    """Pictures 0.jpg, 1.jpg, ... with these labels; for training those in `train`, else all."""
+    split = made_up(*(f"{i}.jpg" for i in range(len(labels)))).split_none()
+    if train:
+        split = replace(split, train=tuple(train), valid=tuple({*split.train} - {*train}))
+    return split.label_from_func(lambda file: labels[int(file.stem)], **more)
 
 
 def bunch(src: ImageList, **more) -> DataBunch:
@@ -57,214 +58,317 @@ def targets(dataset: object) -> list:
     return [dataset[i][1].tolist() for i in range(len(dataset))]
 
 
-def plus_1(x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+def plus_1(x, y, rng):
     return x + 1, y
 
 
-def plus_2(x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+def plus_2(x, y, rng):
     return x + 2, y
 
 
-# Step 1: inputs
+@contextmanager
+def no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
 
-def test_from_csv_lists_path_folder_name_and_suffix_in_the_order_of_the_csv(tmp_path):
-    write_csv(tmp_path, ["a", "b"])
+
+# Step 1: files
+
+@pytest.mark.parametrize("column", [1, "name"])
+def test_from_csv_lists_path_folder_name_and_suffix_in_the_order_of_the_csv(tmp_path, column):
+    listed(tmp_path, ["a", "b"])
     (tmp_path / "data.csv").write_text("label,name\nx,item1\ny,item0\n")
-    files = (tmp_path / "pics" / "item1.png", tmp_path / "pics" / "item0.png")
-    for column in (1, "name"):
-        for path in (tmp_path, str(tmp_path)):
-            assert ImageList.from_csv(path, "data.csv", "pics", ".png", column).files == files
+    src = ImageList.from_csv(str(tmp_path), "data.csv", "pics", ".png", column)
+    assert src.path == tmp_path
+    assert src.files == (tmp_path / "pics/item1.png", tmp_path / "pics/item0.png")
+    assert src.split_none().label_from_csv(column="label").labels == ("x", "y")
 
 
-def test_from_csv_needs_no_folder_and_no_suffix(tmp_path):
-    save_picture(tmp_path / "one.png")
-    (tmp_path / "data.csv").write_text("name,tag\none.png,a\n")
-    assert ImageList.from_csv(tmp_path, "data.csv").files == (tmp_path / "one.png",)
+@pytest.mark.parametrize("names, wanted", [(["item0", "b", "dir", "item1", "e"], r"3 of 5.*b\.png"),
+                                           (["item0", "item1", "item0"], r"item0\.png$")])
+def test_names_without_a_file_or_that_stand_twice_are_refused(tmp_path, names, wanted):
+    listed(tmp_path, ["a", "b"])
+    (tmp_path / "pics" / "dir.png").mkdir()                              # a folder is no picture
+    (tmp_path / "data.csv").write_text("\n".join(["name", *names]))
+    with pytest.raises(ValueError, match=rf"data\.csv.*{wanted}"):
+        ImageList.from_csv(tmp_path, "data.csv", "pics", ".png")
 
 
-def test_from_folder_finds_all_pictures_below_sorted(tmp_path):
-    found = in_folders(tmp_path, "b/2.png", "c.png", "b/1.jpg", "a/9.png")
-    assert found.files == tuple(tmp_path / name for name in ("a/9.png", "b/1.jpg", "b/2.png",
-                                                             "c.png"))
-    assert ImageList.from_folder(str(tmp_path)) == found
+@pytest.mark.parametrize("ending, suffix", [(".png", ""), ("", ".png")])
+def test_a_csv_without_a_header_is_refused(tmp_path, ending, suffix):
+    save_picture(tmp_path / "p0.png")
+    save_picture(tmp_path / "sub" / "p1.png")
+    rows = f"p0{ending},clear\nsub/p1{ending},haze\n"
+    (tmp_path / "data.csv").write_text("name,tag\n" + rows)
+    files = ImageList.from_csv(tmp_path, "data.csv", suffix=suffix).files
+    assert files == (tmp_path / "p0.png", tmp_path / "sub" / "p1.png")
+    (tmp_path / "data.csv").write_text(rows)
+    with pytest.raises(ValueError, match=r"data\.csv.*\bheader\b"):
+        ImageList.from_csv(tmp_path, "data.csv", suffix=suffix)
+
+
+def test_filter_by_func_leaves_files_out_and_keeps_the_labels_of_the_others(tmp_path):
+    src = listed(tmp_path, list("abcab")).filter_by_func(lambda file: file.stem[-1] not in "03")
+    assert [file.stem for file in src.files] == ["item1", "item2", "item4"]
+    src = src.split_by_idx([2]).label_from_csv()
+    assert src.labels == ("b", "c", "b") and src.target.classes == ["b", "c"]
+    found = ImageList.from_folder(tmp_path).filter_by_func(lambda file: file.stem == "item3")
+    assert found.files == (tmp_path / "pics" / "item3.png",) and found.rows is None
+    for split in (src, found.split_none()):
+        with pytest.raises(ValueError, match="filter_by_func.*late"):
+            split.filter_by_func(lambda file: True)
+
+
+def test_a_filter_keeps_something_and_a_list_is_split_once():
+    src = made_up("a.jpg", "b.jpg")
+    with pytest.raises(ValueError, match=r"\b0$"):
+        src.filter_by_func(lambda file: False)
+    for again in (lambda: src.split_none().split_none(), lambda: src.split_by_idx([0]).split_none(),
+                  lambda: src.split_none().split_by_rand_pct(0.5)):
+        with pytest.raises(ValueError, match="split already"):
+            again()
 
 
 # Step 2: split
 
-def test_split_by_rand_pct_is_the_draw_of_numpy(tmp_path):
-    src = listed(tmp_path, ["a"] * 10)
-    drawn = numpy.random.RandomState(3).permutation(10).tolist()
-    split = src.split_by_rand_pct(0.3, seed=3)
-    assert (split.train, split.valid) == (tuple(sorted(drawn[3:])), tuple(drawn[:3]))
-    drawn = numpy.random.RandomState(42).permutation(10).tolist()
-    assert src.split_by_rand_pct().valid == tuple(drawn[:2])           # 0.2 and seed 42
+@pytest.mark.parametrize("seed", [0, 42])
+@pytest.mark.parametrize("n, valid_pct, count", [(10, 0.2, 2), (9, 0.2, 1), (7, 0.5, 3)])
+def test_a_seed_means_the_draw_of_fast_ais_v1(n, valid_pct, count, seed):
+    src, before = made_up(*map(str, range(n))), numpy.random.get_state()
+    try:
+        numpy.random.seed(seed)
+        drawn = numpy.random.permutation(n).tolist()
+        state = str(numpy.random.get_state())
+        split = src.split_by_rand_pct(valid_pct, seed)
+        assert str(numpy.random.get_state()) == state
+    finally:
+        numpy.random.set_state(before)
+    assert split.valid == tuple(drawn[:count])                           # int(valid_pct * n)
+    assert split.train == tuple(sorted(drawn[count:]))
+    if (n, seed) == (10, 42):                                            # the defaults
+        assert src.split_by_rand_pct() == split
 
 
-def test_split_by_idx_and_split_none(tmp_path):
-    src = listed(tmp_path, ["a"] * 4)
-    one, none = src.split_by_idx([2, 0]), src.split_none()
-    assert (one.train, one.valid) == ((1, 3), (2, 0))
-    assert (none.train, none.valid) == ((0, 1, 2, 3), ())
+@pytest.mark.parametrize("valid_pct", [-0.1, 1.01, 20, float("nan"), 0, 0.05, 1])
+def test_a_share_is_from_0_to_1_and_leaves_no_side_empty(valid_pct):
+    wanted = rf"valid_pct.*{valid_pct}" if not 0 <= valid_pct <= 1 else "from 0 to 9"
+    with pytest.raises(ValueError, match=wanted):
+        made_up(*"abcdefghij").split_by_rand_pct(valid_pct, 0)
 
 
-def test_split_by_folder(tmp_path):
-    src = in_folders(tmp_path, "train/1.png", "valid/1.png", "valid/2.png")
-    split, swapped = src.split_by_folder(), src.split_by_folder(train="valid", valid="train")
-    assert (split.train, split.valid) == ((0,), (1, 2)) == (swapped.valid, swapped.train)
+@pytest.mark.parametrize("n, valid, train", [
+    (6, [4, 1], (0, 2, 3, 5)), (2, (0,), (1,)), (20, numpy.array([19, 0]), tuple(range(1, 19)))])
+def test_split_by_idx_keeps_the_order_for_validation_and_sorts_for_training(n, valid, train):
+    split = made_up(*map(str, range(n))).split_by_idx(valid)
+    assert (split.train, split.valid) == (train, tuple(valid))
+    assert all(type(i) is int for i in split.train + split.valid)
+
+
+@pytest.mark.parametrize("valid_idx", [[], [0, 1, 2], [3], [-1], [1, 1], [0, 5, 5]])
+def test_numbers_of_no_item_doubled_none_or_all_are_refused(valid_idx):
+    with pytest.raises(ValueError, match="valid.*" + ", ".join(map(str, valid_idx))):
+        made_up(*"abc").split_by_idx(valid_idx)
+
+
+def test_split_by_folder_goes_by_the_first_folder_below_the_path():
+    src = made_up("train/a/1.png", "valid/1.png", "train/2.png", "valid/train/2.png", "valid/3.png")
+    with no_warning():
+        split, swapped = src.split_by_folder(), src.split_by_folder("valid", "train")
+    assert (split.train, split.valid) == ((0, 2), (1, 3, 4)) == (swapped.valid, swapped.train)
+    for train, valid, missing in (("train", "val", "val"), ("x", "valid", "x")):
+        with pytest.raises(ValueError, match=rf"\b{missing}\b.*\btrain\W+valid\b"):
+            src.split_by_folder(train, valid)
+
+
+def test_files_of_other_folders_are_left_out_with_a_warning_and_need_no_label():
+    src = made_up("test/1.png", "train/x/2.png", "extra/3.png", "valid/x/4.png", "train/y/5.png")
+    with pytest.warns(UserWarning, match=r"\bextra\W+test\b(?!.*\b(train|valid)\b)"):
+        split = src.split_by_folder()
+    assert split.label_from_folder().target.classes == ["x", "y"]
+    asked = {}
+    src = split.label_from_func(lambda file: asked.setdefault(file.name, file.parent.name))
+    assert sorted(asked) == ["2.png", "4.png", "5.png"]
+    assert src.labels == (None, "x", None, "x", "y")
+
+
+def test_a_linked_folder_is_split_and_labelled_as_one_of_the_data(tmp_path):
+    save_picture(tmp_path / "data" / "train" / "dog" / "1.png")
+    save_picture(tmp_path / "disk" / "dog" / "2.png")
+    (tmp_path / "data" / "valid").symlink_to(tmp_path / "disk")
+    data = bunch(ImageList.from_folder(str(tmp_path / "data")).split_by_folder()
+                 .label_from_folder())
+    assert data.classes == ["dog"]
+    assert data.valid_ds.files == [tmp_path / "data" / "valid" / "dog" / "2.png"]
+
+
+def test_split_by_fname_file_goes_by_names_whatever_their_folders(tmp_path):
+    src = ImageList(tmp_path / "x", tuple(map(Path, ("a.png", "b.png", "sub/c.png", "d.png"))))
+    (tmp_path / "valid.txt").write_text("c.png\n\n elsewhere/a.png \n")
+    (tmp_path / "bad.txt").write_text("a.jpg\nb.png\nc.jpg\n")
+    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "x").mkdir()
+    split = src.split_by_fname_file("../valid.txt")
+    assert (split.train, split.valid) == ((1, 3), (0, 2))
+    for name, wanted in (("valid", r"x.valid\.txt"), ("../empty", "valid"),
+                         ("../bad", r"bad\.txt.*\b2\b.*a\.jpg, c\.jpg")):
+        with pytest.raises(ValueError, match=wanted):
+            src.split_by_fname_file(name + ".txt")
 
 
 # Step 3: labels
 
-def test_tags_are_sorted_classes_and_each_counts_once(tmp_path):
+def test_tags_of_a_csv_are_sorted_each_once_and_classes_are_those_of_all_items(tmp_path):
     src = labelled(tmp_path)
-    assert isinstance(src.target, Tags)
-    assert src.target.classes == ["clear", "cloudy", "haze", "primary", "water"]
-    assert [sorted(tags) for tags in src.labels] == [["clear", "primary"], ["haze", "primary"],
-                                                     ["clear", "water"], ["cloudy"]]
+    assert src.target == Tags(["clear", "cloudy", "haze", "primary", "water"])
+    assert src.labels == (["clear", "primary"], ["haze", "primary"], ["clear", "water"], ["cloudy"])
     data = bunch(src)
     assert data.c == 5 and data.classes == src.target.classes
     assert targets(data.train_ds) == [[1, 0, 0, 1, 0], [1, 0, 0, 0, 1], [0, 1, 0, 0, 0]]
     assert targets(data.valid_ds) == [[0, 0, 1, 1, 0]]
 
 
-def test_tags_may_stand_between_other_characters_and_in_any_column(tmp_path):
-    write_csv(tmp_path, ["1,x; y", "2,y;", "3,z z"], header="name,number,tags")
-    src = ImageList.from_csv(tmp_path, "data.csv", "pics", ".png").split_none()
-    for column in (2, "tags"):
-        assert src.label_from_csv(";", column).target.classes == ["x", "y", "z z"]
-
-
-def test_tags_that_no_training_picture_has_are_named(tmp_path):
-    src = listed(tmp_path).split_by_idx([1])
-    with pytest.warns(UserWarning, match=r"\bhaze\b"):
-        src.label_from_csv(label_delim=" ")
+@pytest.mark.parametrize("column", [2, "tags"])
+def test_tags_may_stand_between_other_characters_and_in_any_column(tmp_path, column):
+    src = listed(tmp_path, ["1,x; y", "2,;y;;y", "3,z z"], header="name,number,tags").split_none()
+    assert src.label_from_csv(";", column).labels == (["x", "y"], ["y"], ["z z"])
+    with pytest.raises(ValueError, match=r"column.*'tag'.*\btags\b"):
+        src.label_from_csv(column="tag")
 
 
 def test_a_picture_without_a_tag_is_named_and_its_target_is_0(tmp_path):
     src = listed(tmp_path, ["a b", "", "b"]).split_none()
-    with pytest.warns(UserWarning, match=r"\bdata\.csv\b(?!.*item[02]).*\bitem1\.png"):
+    with pytest.warns(UserWarning, match=r"\btag\b(?!.*item[02]).*\bitem1\.png"):
         src = src.label_from_csv(label_delim=" ")
     assert targets(bunch(src).train_ds) == [[1, 1], [0, 0], [0, 1]]
 
 
 def test_without_a_delimiter_a_field_is_one_class(tmp_path):
-    src = listed(tmp_path, ["blue sky", "ant", "blue sky"]).split_none()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        src = src.label_from_csv()
-    assert isinstance(src.target, Categories) and src.target.classes == ["ant", "blue sky"]
-    assert targets(bunch(src).train_ds) == [1, 0, 1]
+    with no_warning():
+        src = listed(tmp_path, ["blue sky", "ant", "blue sky"]).split_none().label_from_csv()
+    assert src.target == Categories(["ant", "blue sky"]) and src.train == (0, 1, 2)
+    assert targets(bunch(src).train_ds) == [1, 0, 1] and bunch(src).valid_dl is None
 
 
-def test_label_from_csv_needs_a_csv(tmp_path):
-    src = in_folders(tmp_path, "1.png", "2.png").split_none()
-    with pytest.raises(ValueError, match=r"\bImageList\.from_csv\b"):
-        src.label_from_csv()
+@pytest.mark.parametrize("labels, classes, target", [
+    (["sea", "land", "sea"], None, Categories(["land", "sea"])),
+    (["sea", "land"], ("sea", "land"), Categories(["sea", "land"])),     # in the order given
+    ([["road", "haze"], ["haze"]], None, Tags(["haze", "road"])),
+    ([("road", "haze"), {"haze"}], None, Tags(["haze", "road"]))])
+def test_strings_make_categories_and_lists_make_tags(labels, classes, target):
+    with no_warning():
+        assert labels_for(labels, [0, 1], classes=classes).target == target
 
 
-def test_label_from_folder_takes_the_folder_in_which_a_picture_lies(tmp_path):
-    src = in_folders(tmp_path, "train/dog/1.png", "train/cat/1.png", "valid/dog/1.png")
-    src = src.split_by_folder().label_from_folder()
-    assert src.target.classes == ["cat", "dog"]
-    data = bunch(src)
-    assert targets(data.train_ds) == [0, 1] and targets(data.valid_ds) == [1]
+@pytest.mark.parametrize("labels, train, classes, named", [
+    (["sea", "land", "air"], [0], None, r"training(?!.*\bsea\b).*\bair\W+land$"),
+    ([["haze"], ["haze", "road"]], [0], None, r"training(?!.*\bhaze\b).*\broad$"),
+    (["sea", "land"], [0, 1], ["sea", "fire", "land"], r"training(?!.*\b(sea|land)\b).*\bfire$")])
+def test_a_class_that_no_training_picture_has_is_kept_and_warned_of(labels, train, classes, named):
+    # v1 dropped it silently
+    with pytest.warns(UserWarning, match=named):
+        src = labels_for(labels, train, classes=classes)
+    assert src.target.classes == (classes or sorted({*numpy.hstack(labels)}))
 
 
-def test_label_from_func_takes_a_class_or_a_list_of_tags(tmp_path):
-    src = in_folders(tmp_path, "ant1.png", "bee2.png").split_none()
-    single = src.label_from_func(lambda file: file.stem[:3])
-    assert isinstance(single.target, Categories) and targets(bunch(single).train_ds) == [0, 1]
-    tagged = src.label_from_func(lambda file: ["animal", file.stem[:3]])
-    assert isinstance(tagged.target, Tags)
-    assert tagged.target.classes == ["animal", "ant", "bee"]
-    assert targets(bunch(tagged).train_ds) == [[1, 1, 0], [1, 0, 1]]
+@pytest.mark.parametrize("labels, classes, named", [
+    (["sea", "air", "land"], ["sea", "land"], r"\b1\.jpg.*\bair\b.*\bsea\W+land\b"),
+    ([["haze"], [], ["smoke", "haze"]], ["haze"], r"\b2\.jpg.*\bsmoke\b.*\bhaze\b"),
+    (["sea", "", "sea"], None, r"\b1\.jpg.*''"), ([["haze"], ["haze", ""]], None, r"\b1\.jpg.*''"),
+    ([["haze"], "road"], None, r"\b1\.jpg.*'road'"), (["haze", 3], None, r"\b1\.jpg.*3"),
+    ([3, 3], None, r"\b0\.jpg.*3"), (["haze", None], None, r"\b1\.jpg.*None"),
+    ([[3], [3]], None, r"\b0\.jpg.*3"), (["haze", Path("x")], None, r"\b1\.jpg.*'x'"),
+    (["haze", float("nan")], None, r"\b1\.jpg.*nan"), ([[], []], None, r"\bclasses\b")])
+def test_labels_that_are_odd_or_no_given_class_are_refused_with_their_file(labels, classes, named):
+    with pytest.raises(ValueError, match=named):
+        labels_for(labels, classes=classes)
 
 
-def test_given_classes_keep_their_order_and_others_are_refused(tmp_path):
-    src = in_folders(tmp_path, "ant1.png", "bee2.png").split_none()
-    named = src.label_from_func(lambda file: file.stem[:3], classes=["bee", "ant"])
-    assert targets(bunch(named).train_ds) == [1, 0]
-    with pytest.raises(ValueError, match=r"\bbee2\.png.*\bbee\b.*\bant\b"):
-        src.label_from_func(lambda file: file.stem[:3], classes=["ant"])
+@pytest.mark.parametrize("name", [
+    "['haze' 'clear']", '["a", "b"]', "('a', 'b')", "array(['a'])", "b'haze'", "{'a'}", '"haze"',
+    "NaN", "None", "null", "n/a", "NA", "#N/A", "--", "?", "haze,primary", "haze,", "haze;primary",
+    "haze|primary", "0.87", "-1.5", ".5"])
+def test_names_that_are_plainly_no_class_are_warned_of(name):
+    for labels in (["road", name], [["road"], [name]]):
+        with pytest.warns(UserWarning, match=rf"^1 .*: {re.escape(name)}(;|$)"):
+            labels_for(labels)
 
 
-def test_label_from_re_takes_the_first_group_found_in_the_path(tmp_path):
-    src = in_folders(tmp_path, "x/cat_12.png", "x/old_dog_7.png").split_none()
-    assert src.label_from_re(r"x/([a-z_]+)_(\d+)").labels == ("cat", "old_dog")
-    with pytest.raises(ValueError, match=r"(?=.*\(dog\)).*\bcat_12\.png"):
-        src.label_from_re("(dog)")
+def test_planets_layout_and_other_names_of_classes_are_not_warned_of(tmp_path):
+    with no_warning():
+        listed(tmp_path).split_none().label_from_csv(label_delim=" ")
+        for name in ("bare-soil", "beach (sand)", "blow_down", "nana", "nothing", "none-of-these",
+                     "0", "-1", "what?", "a.b", "v1.5", "(sand)", "barn", "array", "Nullarbor"):
+            labels_for(["road", name])
+
+
+@pytest.mark.parametrize("names", [["haze", "Haze"], ["a b", " a b"], ["sea", "SEA", "Sea"]])
+def test_names_that_differ_in_capital_letters_or_spaces_alone_are_warned_of(names):
+    with pytest.warns(UserWarning, match=rf"^{len(names)} .*capital.*{names[0]}"):
+        labels_for([*names, "road"])
+
+
+@pytest.mark.parametrize("labels, classes, named", [
+    (["a", "b"], ["a", "b", "a"], r"classes.*\ba$"), ([["a"], ["b"]], ["b", "b", "a"], r"\bb$"),
+    ([[["a"]], ["b"]], None, r"0\.jpg"), ([["a", 1], ["b"]], ["a", 1, "b"], r"0\.jpg"),
+    (["masks/0_P.png", "masks/1_P.png"], ["sky", "road"], r"0\.jpg.*Path")])
+def test_classes_twice_nested_or_numbers_and_paths_as_text_are_refused(labels, classes, named):
+    with pytest.raises(ValueError, match=named):
+        labels_for(labels, classes=classes)
+
+
+def test_as_many_classes_as_pictures_are_warned_of():
+    with no_warning():
+        for n, c in ((10, 10), (24, 12)):
+            labels_for([f"c{i % c}" for i in range(n)])
+    for n, c in ((11, 11), (23, 12)):
+        with pytest.warns(UserWarning, match=f"^{c} .*column"):
+            labels_for([f"c{i % c}" for i in range(n)])
 
 
 # Step 4: transform
 
 @pytest.mark.parametrize("size, method, wanted, how", [
-    (16, None, (16, 16), "crop"), ((16, 8), None, (16, 8), "squish"),
+    (16, None, (16, 16), "crop"), ((16, 8), None, (16, 8), "squish"), (1, None, (1, 1), "crop"),
     ([16, 8], None, (16, 8), "squish"), (numpy.array([16, 8]), None, (16, 8), "crop"),
     (16, "pad", (16, 16), "pad"), ((16, 8), "crop", (16, 8), "crop"), (None, None, None, "crop")])
 def test_a_number_means_crop_and_a_tuple_squish_unless_said(size, method, wanted, how, tmp_path):
-    src = labelled(tmp_path).transform(size=size, method=method)
-    assert (src.size, src.method) == (wanted, how)
-    dataset = bunch(src).train_ds
-    assert (dataset.size, dataset.method) == (wanted, how)
-    assert dataset[0][0].shape == (3, *(wanted or (8, 8)))
-
-
-@pytest.mark.parametrize("size", [0, -8, (8, 0), (0, 8), (8,), (8, 8, 3), 8.5])
-def test_a_size_is_one_whole_number_from_1_or_two(size, tmp_path):
-    with pytest.raises(ValueError, match=rf"\bsize\b.*{re.escape(str(size))}"):
-        labelled(tmp_path).transform(size=size)
-
-
-def test_without_transform_pictures_come_as_they_are(tmp_path):
-    dataset = bunch(labelled(tmp_path)).train_ds
-    assert (dataset.size, dataset.method, dataset.reduced) == (None, "crop", True)
-
-
-def test_the_smallest_picture_has_one_pixel(tmp_path):
-    assert labelled(tmp_path).transform(size=1).size == (1, 1)
-
-
-def test_unknown_methods_and_transforms_are_refused(tmp_path):
     src = labelled(tmp_path)
+    assert (src.size, src.method) == (None, "crop")
+    data = bunch(src.transform(size=size, method=method).add_test_folder("pics"))
+    for dataset in (data.train_ds, data.valid_ds, data.test_dl.dataset):
+        assert (dataset.size, dataset.method) == (wanted, how)
+        assert dataset[0][0].shape == (3, *(wanted or (8, 8)))
+
+
+def test_sizes_that_are_not_whole_numbers_from_1_and_unknown_methods_are_refused():
+    src = labels_for(["a"])
+    for size in (0, -8, (8, 0), (0, 8), (8,), (8, 8, 3), 8.5, (8, 8.5)):
+        with pytest.raises(ValueError, match=rf"\bsize\b.*{re.escape(str(size))}"):
+            src.transform(size=size)
     with pytest.raises(ValueError, match=r"method.*\bcroop\b.*\bcrop\b"):
         src.transform(size=8, method="croop")
-    with pytest.raises(TypeError, match=r"\btfms\b.*\bflip\b"):
-        src.transform("flip")
 
 
-@pytest.mark.parametrize("reduced", [True, False])
-def test_reduced_reaches_every_data_set(reduced, tmp_path):
-    save_picture(tmp_path / "test" / "1.png")
-    src = labelled(tmp_path).transform(reduced=reduced).add_test_folder("test")
-    data = bunch(src)
-    for dataset in (data.train_ds, data.valid_ds, data.test_dl.dataset):
-        assert dataset.reduced is reduced
-    assert bunch(src.transform()).train_ds.reduced is True
-
-
-def test_transforms_are_for_training_or_a_pair_for_validation_too(tmp_path):
-    src = labelled(tmp_path)
-    for tfms, train, valid in ((None, 0, 0), (plus_1, 1, 0), ((plus_1, plus_2), 1, 2)):
-        data = bunch(src.transform(tfms))
-        assert round(data.one_batch()[0].mean().item()) == train       # pictures are nearly black
-        assert round(data.one_batch(train=False)[0].mean().item()) == valid
-
-
-def test_only_the_cuts_of_training_move(tmp_path):
-    save_picture(tmp_path / "test" / "1.png")
-    data = bunch(labelled(tmp_path).transform(size=8).add_test_folder("test"))
-    moving = [loader.dataset.moving for loader in (data.train_dl, data.valid_dl, data.test_dl)]
-    assert moving == [True, False, False]
+@pytest.mark.parametrize("tfms, train, valid", [(None, 0, 0), (plus_1, 1, 0),
+                                                ((plus_1, plus_2), 1, 2), ((None, plus_2), 0, 2)])
+def test_transforms_are_for_training_or_a_pair_for_validation_too(tmp_path, tfms, train, valid):
+    src = labelled(tmp_path).transform(tfms)
+    assert src.tfms is tfms
+    means = [bunch(src).one_batch(train)[0].mean().item() for train in (True, False)]
+    assert [round(mean) for mean in means] == [train, valid]             # pictures are nearly black
 
 
 # Step 5: test set
 
-def test_a_test_folder_becomes_test_dl_in_the_order_of_its_files_without_labels(tmp_path):
-    for name, grey in (("b", 20), ("a", 10), ("c", 30)):
-        save_picture(tmp_path / "test" / f"{name}.png", grey, rows=32, columns=64)
-    src = labelled(tmp_path).transform(plus_1, size=16, method="pad").add_test_folder("test")
-    data = bunch(src, bs=3, val_bs=2)
-    batches = list(data.test_dl)
+def test_test_folders_become_test_dl_in_the_order_of_their_files_without_labels(tmp_path):
+    # as the notebook does with Planet's test-jpg-additional
+    for name, grey in (("test/b", 20), ("test/a", 10), ("more/0", 30)):
+        save_picture(tmp_path / f"{name}.png", grey, rows=32, columns=64)
+    one = labelled(tmp_path).transform(plus_1, size=16, method="pad").add_test_folder("test")
+    src = one.add_test_folder(tmp_path / "more")
+    assert [file.stem for file in one.test] == ["a", "b"]
+    batches = list(bunch(src, bs=3, val_bs=2).test_dl)
     assert [x.shape for x, _ in batches] == [(2, 3, 16, 16), (1, 3, 16, 16)]
     greys = [value.item() for x, _ in batches for value in (x[:, 0, 0, 0] * 255).round()]
     assert greys == [10, 20, 30]
@@ -272,202 +376,93 @@ def test_a_test_folder_becomes_test_dl_in_the_order_of_its_files_without_labels(
     assert bunch(labelled(tmp_path)).test_dl is None
 
 
-def test_a_second_test_folder_adds_to_the_first(tmp_path):
-    # as the notebook does with Planet's test-jpg-additional
-    for name in ("test/b", "test/a", "more/0"):
-        save_picture(tmp_path / f"{name}.png")
-    src = labelled(tmp_path).add_test_folder("test")
-    both = src.add_test_folder(tmp_path / "more")
-    files = [tmp_path / f"{name}.png" for name in ("test/a", "test/b", "more/0")]
-    assert bunch(both).test_dl.dataset.files == files
-    assert bunch(src).test_dl.dataset.files == files[:2]
-
-
 # Step 6: loaders
 
-def test_databunch_hands_on_batch_sizes_workers_device_and_seed(tmp_path, monkeypatch):
-    data = labelled(tmp_path).databunch(bs=3, val_bs=2, num_workers=1, device=CPU, seed=9)
-    assert (data.train_dl.bs, data.valid_dl.bs) == (3, 2)
+def test_databunch_hands_on_batch_sizes_workers_device_and_seed(tmp_path):
+    data = bunch(labelled(tmp_path), bs=3, val_bs=2, num_workers=1, seed=9)
+    assert (data.train_dl.bs, data.valid_dl.bs, bunch(labelled(tmp_path)).train_dl.bs) == (3, 2, 64)
     for loader in (data.train_dl, data.valid_dl):
         assert (loader.num_workers, loader.device, loader.seed) == (1, CPU, 9)
-    monkeypatch.setattr("minifast.databunch.default_workers", lambda device: 3)
-    usual = bunch(labelled(tmp_path))
-    assert usual.train_dl.num_workers == 3
-    assert (usual.train_dl.bs, usual.valid_dl.bs, usual.train_dl.seed) == (64, 64, 42)
 
 
 def test_each_set_has_its_files_in_the_order_of_the_split(tmp_path):
     src = listed(tmp_path, list("abcde")).split_by_idx([3, 1])
     with pytest.warns(UserWarning, match=r"\bb\W+d\b"):
         data = bunch(src.label_from_csv())
-    assert [file.name for file in data.valid_ds.files] == ["item3.png", "item1.png"]
-    assert [file.name for file in data.train_ds.files] == ["item0.png", "item2.png", "item4.png"]
     assert targets(data.valid_ds) == [3, 1] and targets(data.train_ds) == [0, 2, 4]
     assert [data.valid_ds[i][0].max().item() for i in (0, 1)] == [3, 1]
-
-
-def test_split_none_means_no_validation(tmp_path):
-    data = bunch(listed(tmp_path).split_none().label_from_csv())
-    assert data.valid_dl is None and len(data.train_ds) == 4
+    assert [data.train_ds[i][0].max().item() for i in (0, 1, 2)] == [0, 2, 4]
 
 
 # All of them
 
-def test_no_step_changes_the_list_before_it(tmp_path):
-    save_picture(tmp_path / "test" / "1.png")
+def test_no_step_changes_the_list_before_it_and_none_can_be_changed(tmp_path):
     src = listed(tmp_path, ["a b", "b", "a"])
-    for step in (lambda src: src.split_by_idx([0]), lambda src: src.label_from_csv(" "),
+    for step in (lambda src: src.filter_by_func(lambda file: True),
+                 lambda src: src.split_by_idx([0]), lambda src: src.label_from_csv(" "),
                  lambda src: src.transform(plus_1, size=16),
-                 lambda src: src.add_test_folder("test"), lambda src: src.databunch(device=CPU)):
+                 lambda src: src.add_test_folder("pics"), bunch):
         before = dict(vars(src))
         after = step(src)
         assert vars(src) == before and after is not src
+        with pytest.raises(FrozenInstanceError):
+            src.size = (16, 16)
         src = after
 
 
-def test_a_list_cannot_be_changed(tmp_path):
-    src = labelled(tmp_path)
-    with pytest.raises(FrozenInstanceError):
-        src.size = (16, 16)
-
-
-def test_one_labelled_list_serves_for_small_pictures_and_then_for_bigger_ones(tmp_path):
-    src = labelled(tmp_path)
-    small, big = (bunch(src.transform(size=size)) for size in (8, 16))
-    assert small.train_ds[0][0].shape == (3, 8, 8)
-    assert big.train_ds[0][0].shape == (3, 16, 16)
-    assert big.classes == small.classes and big.valid_ds.files == small.valid_ds.files
-
-
-def test_steps_in_the_wrong_order_say_which_comes_first(tmp_path):
-    src = listed(tmp_path)
-    split = src.split_none()
-    for too_early, first in (
-            (lambda: src.label_from_csv(" "), r"label comes too early.*\bsplit"),
-            (lambda: src.label_from_folder(), r"label comes too early.*\bsplit"),
-            (lambda: split.transform(size=8), r"^transform comes too early.*\blabel_from"),
-            (lambda: split.add_test_folder("x"), r"^add_test_folder comes too.*\blabel_from"),
-            (lambda: split.databunch(), r"^databunch comes too early.*\blabel_from"),
-            (lambda: src.databunch(), r"^databunch comes too early.*\b(split|label)")):
-        with pytest.raises(ValueError, match=first):
-            too_early()
-
-
-def test_a_split_and_labels_are_given_once(tmp_path):
-    src = labelled(tmp_path)
-    for again in (src.split_none, lambda: src.split_by_rand_pct(0.5)):
-        with pytest.raises(ValueError, match=r"\bsplit\b"):
-            again()
-    with pytest.raises(ValueError, match=r"\blabel(s|led)\b"):
-        src.label_from_csv(" ")
-
-
-@pytest.mark.parametrize("name", ["normalize", "show_batch", "one_batch", "train_ds", "train_dl"])
-def test_what_belongs_to_a_databunch_says_so(name, tmp_path):
-    with pytest.raises(AttributeError, match=rf"\b{name}\b.*\bdatabunch\b"):
-        getattr(labelled(tmp_path), name)
-
-
-def test_other_names_are_just_not_there(tmp_path):
-    with pytest.raises(AttributeError, match=r"^(?!.*(?i:databunch)).*\blable_from_csv\b"):
-        labelled(tmp_path).lable_from_csv
-    assert not hasattr(labelled(tmp_path), "__len__")
-
-
-def test_steps_out_of_place_after_databunch(tmp_path):
-    data = bunch(labelled(tmp_path)).normalize(imagenet_stats)
-    with pytest.raises(AttributeError, match=r"\bsplit_none\b.*\bdatabunch\b"):
-        data.split_none()
-    with pytest.raises(ValueError, match=r"\bnormali[sz]ed?\b"):
-        data.normalize(imagenet_stats)
-
-
-@pytest.mark.filterwarnings("ignore:split_by_folder")
-def test_files_that_a_split_left_out_are_not_labelled_and_make_no_class(tmp_path):
-    src = in_folders(tmp_path, "test/1.png", "train/cat/2.png", "train/dog/3.png",
-                     "valid/cat/4.png").split_by_folder()
-    asked = []
-    assert src.label_from_folder().target.classes == ["cat", "dog"]
-    assert src.label_from_re("(cat|dog)").target.classes == ["cat", "dog"]
-    src.label_from_func(lambda file: asked.append(file.name) or "x")
-    assert asked == ["2.png", "3.png", "4.png"]
-
-
-def test_a_column_without_any_tag_is_refused(tmp_path):
-    with pytest.warns(UserWarning, match="no tag"), pytest.raises(ValueError, match="column"):
-        listed(tmp_path, ["", "", ""]).split_by_idx([0]).label_from_csv(" ")
+@pytest.mark.parametrize("step, first", [
+    (ImageList.label_from_folder, "split"), (lambda src: src.label_from_csv(" "), "from_csv"),
+    (lambda src: src.split_none().transform(size=8), "label_from"),
+    (lambda src: src.split_none().add_test_folder("x"), "label_from"),
+    (lambda src: src.split_none().databunch(), "label_from"), (ImageList.databunch, "label_from")])
+def test_steps_in_the_wrong_order_say_which_comes_first(step, first):
+    with pytest.raises(ValueError, match=rf"\b{first}"):
+        step(made_up("1.png"))
 
 
 # Masks
-
-def streets(path: Path, count: int = 4, colours: tuple[int, int] = (0, 1)) -> None:
-    """images/I.png, upper half black, lower half white, and labels/I_P.png, of two classes."""
-    for i in range(count):
-        half = numpy.repeat(numpy.arange(2, dtype=numpy.uint8), 8)[:, None].repeat(24, axis=1)
-        for file, values in (("images", half * 255), ("labels", numpy.array(colours)[half])):
-            name = f"{i}_P.png" if file == "labels" else f"{i}.png"
-            (path / file).mkdir(exist_ok=True)
-            Image.fromarray(values.astype(numpy.uint8)).save(path / file / name)
-    (path / "valid.txt").write_text(f"{count - 1}.png\n")
-
 
 def mask_of(file: Path) -> Path:
     return file.parents[1] / "labels" / f"{file.stem}_P{file.suffix}"
 
 
-def segmentation(path: Path) -> ImageList:
-    streets(path)
-    return (SegmentationList.from_folder(path / "images").split_by_fname_file("../valid.txt")
-            .label_from_func(mask_of, classes=["sky", "road"]))
+def streets(path: Path, colours: tuple[int, int] = (0, 1)) -> ImageList:
+    """Four images/I.png, upper half black, lower half white, and their masks of two classes."""
+    half = numpy.repeat(numpy.arange(2, dtype=numpy.uint8), 8)[:, None].repeat(24, axis=1)
+    for file in (path / "images" / f"{i}.png" for i in range(4)):
+        for name, values in ((file, (0, 255)), (mask_of(file), colours)):
+            name.parent.mkdir(exist_ok=True)
+            Image.fromarray(numpy.array(values, dtype=numpy.uint8)[half]).save(name)
+    (path / "valid.txt").write_text("3.png\n")
+    return SegmentationList.from_folder(path / "images").split_by_fname_file("../valid.txt")
 
 
-def test_segmentation_goes_through_the_notebooks_steps(tmp_path):
-    data = bunch(segmentation(tmp_path).transform(size=(8, 12)), bs=3)
-    assert isinstance(data.target, Masks) and data.classes == ["sky", "road"] and data.c == 2
-    x, y = data.one_batch()
-    assert tuple(x.shape) == (3, 3, 8, 12) and torch.equal(y, (x[:, 0] > 0.5).long())
-    assert y.dtype == torch.int64 and len(data.valid_ds) == 1
-    assert data.valid_ds.files == [tmp_path / "images" / "3.png"]
-
-
-def test_transforms_move_masks_with_their_pictures(tmp_path):
+def test_masks_go_through_the_notebooks_steps_and_move_with_their_pictures(tmp_path):
     def upside_down(x, y, rng):
         return x.flip(2), y.flip(1)
 
-    data = bunch(segmentation(tmp_path).transform(upside_down), bs=3)
+    src = streets(tmp_path).label_from_func(mask_of, classes=numpy.array(["sky", "road"]))
+    assert src.target == Masks(["sky", "road"], div=False)
+    data = bunch(src.transform(upside_down, size=(8, 12)), bs=3)
     x, y = data.one_batch()
-    assert torch.equal(y, (x[:, 0] > 0.5).long()) and y[:, 0].all()
+    assert x.shape == (3, 3, 8, 12) and y.dtype == torch.int64 and y[:, 0].all()
+    assert torch.equal(y, (x[:, 0] > 0.5).long())
+    assert data.c == 2 and data.valid_ds.files == [tmp_path / "images" / "3.png"]
 
 
 def test_masks_of_0_and_255_are_divided_where_that_is_said(tmp_path):
-    streets(tmp_path, colours=(0, 255))
-    split = SegmentationList.from_folder(tmp_path / "images").split_by_idx([0])
-    assert split.label_from_func(mask_of, classes=["no", "yes"], div=True).target.div
-    with pytest.raises(ValueError, match=r"_P\.png.*255 \(192 pixels\).*div=True"):
-        split.label_from_func(mask_of, classes=["no", "yes"])
+    src = streets(tmp_path, (0, 255)).label_from_func(mask_of, classes=["no", "yes"], div=True)
+    assert src.target.div and bunch(src).train_ds[0][1].unique().tolist() == [0, 1]
 
 
-def test_masks_may_lie_in_folders_of_their_own_and_other_folders_are_reported(tmp_path):
-    for folder in ("train", "val", "test"):
-        streets(tmp_path, 2)
-        (tmp_path / "images").rename(tmp_path / folder)
-        (tmp_path / "labels").rename(tmp_path / f"{folder}annot")
-    with pytest.warns(UserWarning, match="test, testannot, trainannot, valannot"):
-        split = SegmentationList.from_folder(tmp_path).split_by_folder(valid="val")
-    src = split.label_from_func(
-        lambda file: file.parents[1] / f"{file.parent.name}annot" / f"{file.stem}_P.png",
-        classes=["sky", "road"])
-    assert [src.files[i].parent.name for i in src.train + src.valid] == ["train"] * 2 + ["val"] * 2
-
-
-def test_a_label_none_is_refused_where_it_is_needed(tmp_path):
-    streets(tmp_path)
-    split = ImageList.from_folder(tmp_path / "images").split_by_idx([0])
-    with pytest.raises(ValueError, match=r"2 files have None as a label: .*0\.png, .*3\.png"):
-        split.label_from_func(lambda file: "a" if file.stem in "12" else None)
-
-
-def test_a_list_of_names_is_looked_for_from_the_pictures_on(tmp_path):
-    streets(tmp_path)
-    with pytest.raises(ValueError, match=r"images.valid\.txt does not exist"):
-        SegmentationList.from_folder(tmp_path / "images").split_by_fname_file("valid.txt")
+def test_masks_that_are_missing_or_no_path_and_classes_without_a_name_are_refused(tmp_path):
+    src, codes = streets(tmp_path), ["sky", "road"]
+    for classes, named in ((None, "codes"), ([], "codes"), (["road", "sky", "road"], "road")):
+        with pytest.raises(ValueError, match=named):
+            src.label_from_func(mask_of, classes=classes)
+    with pytest.raises(ValueError, match=r"\.png has the label"):
+        src.label_from_func(lambda file: "road" if file.stem == "1" else mask_of(file), codes)
+    for name in ("2", "1"):
+        (tmp_path / "labels" / f"{name}_P.png").unlink()
+    with pytest.raises(ValueError, match=r"2 of 4.*\b1\.png.*\b1_P\.png"):
+        src.label_from_func(mask_of, codes)

@@ -71,13 +71,27 @@ def test_every_bad_picture_is_an_error_and_never_an_exception(tmp_path):
     assert report.modes == {"RGB": 1} and report.pictures == {"training": 6}
 
 
-def test_a_picture_that_cannot_be_turned_upright_is_an_error(tmp_path):
+def test_an_exif_block_that_pillow_cannot_write_again_is_no_error(tmp_path):
     # Two EXIF entries: a width that is text, which Pillow cannot write again, and a quarter turn.
     entries = [(0x0100, 2, 4, b"abc"), (0x0112, 3, 1, b"\6")]
     exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + b"".join(
         struct.pack("<HHI4s", *entry) for entry in entries) + bytes(4)
     Image.new("RGB", (6, 4)).save(tmp_path / "a.jpg", exif=exif)
-    assert "a.jpg (" in texts(check_data(bunch(Dataset([tmp_path / "a.jpg"]))).errors)
+    report = check_data(bunch(Dataset([tmp_path / "a.jpg"])))
+    assert report.findings == () and report.sizes == {(6, 4): 1}
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")             # which is Pillow's
+@pytest.mark.parametrize("exif", [b"Exif\0\0rubbish", b"Exif\0\0",
+                                  b"Exif\0\0II*\0\xff\xff\xff\xff"])
+def test_a_rubbish_exif_block_is_no_error(tmp_path, exif):
+    Image.new("RGB", (6, 4)).save(tmp_path / "a.jpg", exif=exif)
+    Image.new("L", (6, 4)).save(tmp_path / "a_P.png")
+    dataset = Dataset([tmp_path / "a.jpg"] * 10, [tmp_path / "a_P.png"] * 10, Masks("a"))
+    report = check_data(bunch(dataset))
+    assert report.errors == [] and report.sizes == {(4, 6): 10} and report.masks == 10
+    assert texts(warnings_of(report), "EXIF") == ""
+    assert dataset[0][0].shape == (3, 4, 6)                     # as training has it
 
 
 def test_the_report_names_modes_and_upright_sizes(tmp_path):
@@ -148,13 +162,15 @@ def test_every_bad_mask_is_an_error_with_its_likely_cause(tmp_path):
     Image.new("RGB", (6, 4)).save(labels[7])
     report = check_data(bunch(Dataset(files, labels, Masks("ab"))))
     assert {file for finding in report.errors for file in finding.files} == set(files[1:])
-    assert texts(report.errors, "div=True").startswith("2 of 8 ")
-    codes = texts(report.errors, "are the codes")
-    assert codes.startswith("2 of 8 ") and "images/2.png (mask labels/2_P.png has the value 3 " \
-        "(1 pixels), but there are 2 classes" in codes
-    assert "labels/5_P.png does not exist" in texts(report.errors)
+    for i, value in ((1, 3), (2, 3), (3, 255), (4, 255)):
+        look = look_at("training", Dataset(files, labels, Masks("ab")), i)
+        assert look.troubles[0].startswith(f"mask labels/{i}_P.png has the values 0, {value}, but "
+                                           "there are 2 classes") and "div=True" in look.troubles[0]
+    assert "images/1.png (mask labels/1_P.png has the values 0, 3, " in texts(report.errors, "div")
+    assert "labels/5_P.png cannot be read" in texts(report.errors)
     assert "labels/6_P.png has (5, 6) rows and columns, its picture (4, 6)" in texts(report.errors)
-    assert "labels/7_P.png cannot be read: its mode is RGB" in texts(report.errors)
+    look = look_at("training", Dataset(files, labels, Masks("ab")), 7)
+    assert "labels/7_P.png cannot be read: its mode is RGB" in look.troubles[0]
     assert report.masks == 1
 
 
@@ -162,7 +178,50 @@ def test_the_mask_of_a_bad_picture_is_looked_at_too(tmp_path):
     files, labels = pictures(tmp_path / "images", 1), masks(tmp_path / "labels", 3)
     files[0].write_bytes(b"")
     said = texts(check_data(bunch(Dataset(files, labels, Masks("ab")))).errors)
-    assert "the file is empty" in said and "has the value 3" in said
+    assert "the file is empty" in said and "has the values 0, 3," in said
+
+
+def turned(file: Path, orientation: int) -> Path:
+    """The file anew, a mask as .png and a picture as .jpg, with an EXIF orientation."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    with Image.open(file) as picture:
+        other = file.with_suffix(".png" if picture.mode == "L" else ".jpg")
+        picture.load()
+    file.unlink()
+    picture.save(other, exif=exif)
+    return other
+
+
+@pytest.mark.parametrize("orientation, shape", [(3, (4, 6)), (2, (4, 6)), (6, (6, 6)), (8, (6, 6))])
+def test_a_picture_that_is_turned_while_its_mask_is_not_is_a_warning_that_names_it(
+        tmp_path, orientation, shape):
+    files = pictures(tmp_path / "images", 12, shape)
+    labels = masks(tmp_path / "labels", *[1] * 12, shape=shape)
+    files[5] = turned(files[5], orientation)
+    files[7], labels[7] = turned(files[7], orientation), turned(labels[7], orientation)    # both
+    labels[9] = turned(labels[9], orientation)                  # the mask alone
+    report = check_data(bunch(Dataset(files, labels, Masks("ab"))))
+    assert report.errors == []
+    found, = [finding for finding in report.findings if "EXIF" in finding.text]
+    assert found.level == "warning" and found.files == (files[5], files[9])
+    assert found.text.startswith("2 of 12 ") and "images/5.jpg, images/9.png" in found.text
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_a_quarter_turn_of_a_picture_alone_is_an_error_that_says_orientation(tmp_path, orientation):
+    files, labels = pictures(tmp_path / "images", 12), masks(tmp_path / "labels", *[1] * 12)
+    files[5] = turned(files[5], orientation)
+    files[6] = turned(files[6], orientation)
+    labels[6] = turned(labels[6], orientation)                  # both: fine
+    labels[7].unlink()
+    Image.new("L", (9, 9)).save(labels[7])                      # another mask: another error
+    report = check_data(bunch(Dataset(files, labels, Masks("ab"), (4, 4))))
+    assert {file for finding in report.errors for file in finding.files} == {files[5], files[7]}
+    said = texts(report.errors, "orientation")
+    assert said.startswith("1 of 12 ") and "images/5.jpg" in said and "(6, 4)" in said
+    assert "another picture" in texts(report.errors, "images/7.png")
+    assert texts(warnings_of(report), "EXIF") == ""             # it is told once
 
 
 def test_a_class_that_no_mask_has_is_named(tmp_path):

@@ -116,19 +116,30 @@ def test_an_exported_model_says_what_the_learner_says(tmp_path, new, kind):
 
 @pytest.mark.parametrize("how", [
     {"size": None}, {"stats": None}, {"stats": ([0.5], [0.1])}, {"size": (8, 20)},
-    {"size": (1, 1)}, {"method": "squish"}, {"method": "pad"}, {"size": (6, 6), "reduced": False}],
+    {"size": (1, 1)}, {"method": "squish"}, {"method": "pad"}, {"size": (6, 6)}],
     ids=lambda how: "-".join(how))
 def test_pictures_are_resized_and_normalized_as_in_training(tmp_path, how):
-    # Only a JPEG of twice the size tells apart who decodes at reduced scale.
+    # JPEGs of twice the size, which are decoded at half of it.
     new = [noise(tmp_path / "new" / f"{i}.jpg", i) for i in range(3)]
     learn = learner(data_of(tmp_path, test=new, **how))
     model = load(learn.export(tmp_path / "model.pth"))
     assert close(model.predict_files(new).probabilities, learn.get_preds(test=True)[0])
     assert close(model.predict(new[1])[2], learn.predict(new[1])[2])
     dataset = learn.data.train_ds
-    assert (model.size, model.method, model.reduced) == (dataset.size, dataset.method,
-                                                         dataset.reduced)
+    assert (model.size, model.method) == (dataset.size, dataset.method)
     assert (model.stats is None) == (how.get("stats", 0) is None)
+
+
+@pytest.mark.parametrize("kind", [Categories, Tags, Masks])
+def test_a_picture_opened_with_pillow_is_as_good_as_its_file(tmp_path, new, kind):
+    learn = learner(data_of(tmp_path, kind))
+    model = load(learn.export(tmp_path / "model.pth"))
+    for predict in (model.predict, learn.predict):
+        caption, said, likely = predict(new[0])
+        with Image.open(new[0]) as picture:
+            found = predict(picture)
+        assert found[0] == caption and torch.equal(found[1], said)
+        assert torch.equal(found[2], likely)
 
 
 @pytest.mark.parametrize("size, trained_on", [((12, 12), (12, 12)), (None, (48, 64))])
@@ -155,7 +166,7 @@ def test_data_of_ones_own_is_exported_as_pictures_of_any_size(tmp_path, new):
                             target=Masks(CLASSES), device=CPU)
     learn = Learner(data, pixel_net(), precision="float32")
     model = load(learn.export(tmp_path / "model.pth"), pixel_net)
-    assert (model.size, model.method, model.reduced, model.stats) == (None, "crop", True, None)
+    assert (model.size, model.method, model.stats) == (None, "crop", None)
     assert close(model.predict(new[0])[2], learn.predict(new[0])[2])
 
 
@@ -258,7 +269,7 @@ def test_where_there_is_nothing_to_predict_it_says_so(tmp_path, exported):
                              ([tmp_path / "no.png"], r"picture \S*no\.png does not exist")):
         with pytest.raises(ValueError, match=message):
             model.predict_files(nothing)
-    with pytest.raises(ValueError, match=r"picture \S*no\.png does not exist"):
+    with pytest.raises(ValueError, match=r"picture \S*no\.png"):
         model.predict(tmp_path / "no.png")
 
 
@@ -502,14 +513,22 @@ def test_files_of_other_origin_are_refused(tmp_path):
         load(file)
 
 
-FIELDS = ["model", "recipe", "target", "classes", "div", "size", "method", "reduced", "stats",
-          "thresh"]
+FIELDS = ["model", "recipe", "target", "classes", "div", "size", "method", "stats", "thresh"]
 
 
 def test_an_exported_file_is_read_as_it_was_written(exported):
     content = read_exported(exported)
     assert set(content) == {"content", *FIELDS} and content["method"] == "crop"
     assert content["thresh"].tolist() == pytest.approx([0.2, 0.5, 0.8])
+
+
+@pytest.mark.parametrize("reduced", [True, False])
+def test_a_file_of_version_01_with_its_field_reduced_still_loads(exported, new, reduced):
+    wanted = load(exported).predict_files(new).probabilities
+    save_tensors(exported, {**load_tensors(exported), "reduced": reduced})
+    model = load(exported)
+    assert torch.equal(model.predict_files(new).probabilities, wanted)
+    assert not hasattr(model, "reduced")
 
 
 @pytest.mark.parametrize("field", FIELDS)
@@ -526,7 +545,7 @@ def test_a_missing_field_is_named(exported, field):
     ("classes", ("dark", "light", "odd")), ("classes", [1, 2, 3]), ("classes", ["a", "b", None]),
     ("div", None), ("div", 0), ("size", 12), ("size", [12]), ("size", [12, 12, 3]),
     ("size", [12, 0]), ("size", [12.0, 12]), ("size", ["a", "b"]), ("size", [True, True]),
-    ("method", None), ("reduced", "yes"), ("stats", "imagenet"), ("stats", [torch.ones(3)]),
+    ("method", None), ("stats", "imagenet"), ("stats", [torch.ones(3)]),
     ("stats", [torch.ones(3)] * 3), ("stats", [torch.ones(2)] * 2), ("stats", [[.5] * 3] * 2),
     ("stats", [torch.ones(()), torch.ones(3)]), ("stats", [torch.ones(1, 3)] * 2),
     ("thresh", 0.2), ("thresh", [.1, .2, .3]), ("thresh", torch.ones(2)),

@@ -21,7 +21,7 @@ STANDALONE = ["metrics", "schedules", "geometry", "transforms", "resnet"]     # 
 
 # Ceilings: never raised, and lowered with every step. The core should have 2,250 lines. Until its
 # last module has been rewritten, this is what there is, including what will move to extras.
-MOST_LINES = {"core": 4925, "tools": 450, "extras": 450}
+MOST_LINES = {"core": 4206, "tools": 450, "extras": 450}
 
 # Imports modules one after the other, and tells of each what that printed, which files it opened
 # but Python's own, and whether it drew random numbers. Other packages are imported before.

@@ -14,9 +14,12 @@ from minifast.metrics import METRICS, Score, accuracy, foreground_accuracy, regi
 from minifast.targets import Categories, Masks, Tags, pixel_loss
 from minifast.tools.files import save_tensors
 
+LOW_HIGH = ["low", "high"]
+
 
 class Points:
-    """Items ((4,) float, class), the class being whether the first number is above 0."""
+    """Items (picture (3, 1, 4), class): four numbers in each of three channels, and whether the
+    first of them is above 0."""
 
     def __init__(self, n: int, seed: int = 0):
         self.x = torch.randn(n, 4, generator=torch.Generator().manual_seed(seed))
@@ -25,12 +28,18 @@ class Points:
         return len(self.x)
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
-        return self.x[i], (self.x[i, 0] > 0).long()
+        return self.x[i].expand(3, 1, -1), (self.x[i, 0] > 0).long()
 
 
-def points(classes=("low", "high"), n: int = 20, valid: bool = True) -> DataBunch:
+def flat(x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A transform for Points: the numbers of each picture, (n, 4)."""
+    return x[:, 0, 0], y
+
+
+def points(classes: list[str] = LOW_HIGH, n: int = 20, valid: bool = True) -> DataBunch:
     return DataBunch.create(Points(n), Points(8, seed=1) if valid else None,
-                            target=Categories(classes), bs=4, device=torch.device("cpu"))
+                            target=Categories(classes), tfms=(flat, flat), bs=4,
+                            device=torch.device("cpu"))
 
 
 def learner(data: DataBunch | None = None, seed: int = 0, **knobs) -> Learner:
@@ -210,7 +219,7 @@ def test_validate_scores_and_leaves_no_trace():
     assert found == {name: learn.recorder.epochs[-1][name] for name in ("valid_loss", "accuracy")}
     assert same(before, weights_of(learn)) and torch.equal(state, torch.get_rng_state())
     assert len(learn.recorder.epochs) == rows
-    with pytest.raises(ValueError, match="no validation"):
+    with pytest.raises(ValueError, match="valid_dl"):
         learner(points(valid=False)).validate()
 
 
@@ -226,21 +235,21 @@ def test_score_keeps_what_a_metric_has_per_class():
     said, truth = learn.model.eval()(x).argmax(dim=1), x[:, 0] > 0
     assert score.out_of.tolist() == [(~truth).sum().item(), truth.sum().item()]
     assert score.hits.tolist() == [((said == k) & (truth == k)).sum().item() for k in (0, 1)]
-    with pytest.raises(ValueError, match="no validation"):
+    with pytest.raises(ValueError, match="valid_dl"):
         learner(points(valid=False)).score(found)
 
 
 def test_get_preds_are_of_validation_or_of_the_test_set():
     learn = learner(DataBunch.create(Points(8), Points(6, seed=1), Points(4, seed=2),
-                                     target=Categories(["low", "high"]), bs=4,
-                                     device=torch.device("cpu")))
+                                     target=Categories(LOW_HIGH), bs=4,
+                                     tfms=(flat, flat), device=torch.device("cpu")))
     for test, dataset in ((False, learn.data.valid_ds), (True, learn.data.test_dl.dataset)):
         likely, targets = learn.get_preds(test=test)
         with torch.no_grad():
             wanted = learn.model.eval()(dataset.x).softmax(dim=1)
         assert torch.allclose(likely, wanted) and torch.equal(targets, (dataset.x[:, 0] > 0).long())
     assert torch.equal(learn.get_preds()[1], learn.get_preds(test=False)[1])
-    with pytest.raises(ValueError, match="no test pictures.*add_test_folder"):
+    with pytest.raises(ValueError, match="test_dl.*add_test_folder"):
         learner().get_preds(test=True)
 
 
@@ -325,11 +334,11 @@ def test_other_data_of_the_same_classes_goes_on_with_the_same_model():
     learn.fit(1, 0.1)
     assert len(learn.recorder.losses) == 10
     with pytest.raises(ValueError, match=r"\['low', 'high'\], the new data has \['a', 'b'\]"):
-        learn.data = points(classes=("a", "b"))
+        learn.data = points(classes=["a", "b"])
 
 
 def test_data_with_another_kind_of_target_is_refused_even_with_the_same_classes():
-    tags = DataBunch.create(Points(8), None, target=Tags(["low", "high"]), bs=4,
+    tags = DataBunch.create(Points(8), None, target=Tags(LOW_HIGH), bs=4,
                             device=torch.device("cpu"))
     with pytest.raises(ValueError, match="the new data has"):
         learner().data = tags
@@ -401,7 +410,7 @@ def test_load_without_optimiser_leaves_the_freeze_state(tmp_path, capsys):
 
 
 def test_load_refuses_other_classes_and_other_models_and_changes_nothing(tmp_path):
-    learner(points(classes=("high", "low"))).save(tmp_path / "turned.pth")
+    learner(points(classes=["high", "low"])).save(tmp_path / "turned.pth")
     Learner(points(), nn.Linear(4, 2), precision="float32").save(tmp_path / "small.pth")
     learn = learner()
     before = weights_of(learn)

@@ -726,7 +726,7 @@ def test_where_time_goes_prints_its_figures_as_json(meanwhile):
     content = json.loads(printed)                               # and nothing else
     assert content == results_of(out)
     figures, ratios = content["figures"], content["ratios"]
-    for name in ("read", "decode", "resize", "collate", "augment", "no workers", "2 workers",
+    for name in ("read", "decode", "resize", "stack", "augment", "no workers", "2 workers",
                  "from the cache", "forward", "backward", "optimizer", "step", "Learner"):
         assert len(figures[name]["seconds"]) == 1 and min(figures[name]["seconds"]) > 0
     rounds = zip(*(figures[name]["seconds"] for name in ("Learner", "step alone")))
@@ -849,16 +849,17 @@ def test_bars_are_as_long_as_a_picture_takes():
 
 
 def test_a_bare_loop_trains_as_the_learner_does():
-    items = [(torch.rand(2, generator=torch.Generator().manual_seed(i)), torch.tensor(i % 2))
+    items = [(torch.rand(3, 1, 1, generator=torch.Generator().manual_seed(i)), torch.tensor(i % 2))
              for i in range(8)]
 
     def weights(train) -> torch.Tensor:
         torch.manual_seed(0)
         data = DataBunch.create(items, None, target=Categories("ab"), bs=4,
                                 device=torch.device("cpu"))
-        training = Training(Learner(data, torch.nn.Linear(2, 2), precision="float32"))
+        net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3, 2))
+        training = Training(Learner(data, net, precision="float32"))
         assert train(training) == 8
-        return training.model.weight.detach()
+        return training.model[1].weight.detach()
 
     def bare(training: Training) -> int:
         for group in training.optimizer.param_groups:

@@ -2,9 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from minifast.listing import is_picture, listed_files, picture_files, read_column, read_lines
+from minifast.listing import column_of, picture_files, read_csv, read_lines, unique
 
-PLANET = "image_name,tags\ntrain_0,haze primary\ntrain_1,clear primary\n"
+PLANET = "image_name,tags\ntrain_0,haze primary\ntrain_1,clear\n"
+ROWS = [dict(image_name="train_0", tags="haze primary"), dict(image_name="train_1", tags="clear")]
 
 
 def csv_file(folder: Path, content: str | bytes) -> Path:
@@ -20,109 +21,79 @@ def touched(folder: Path, *names: str) -> Path:
     return folder
 
 
-# read_column
+def found(folder: Path) -> list[str]:
+    return [file.relative_to(folder).as_posix() for file in picture_files(folder)]
 
-def test_a_column_is_read_by_its_number_or_its_name(tmp_path):
-    path = csv_file(tmp_path, PLANET)
-    assert read_column(path, 0) == read_column(path, "image_name") == ["train_0", "train_1"]
-    assert read_column(path, 1) == read_column(path, "tags") == ["haze primary", "clear primary"]
 
+# read_csv
 
 @pytest.mark.parametrize("content", [
-    b"\xef\xbb\xbf" + PLANET.encode(),                           # a byte-order mark
-    PLANET.replace("\n", "\r\n"),
-    PLANET.rstrip(),
-    PLANET.replace("\ntrain_1", "\n\n\ntrain_1") + "\n\n",       # blank lines
-    PLANET.replace("train_0", '"train_0"'),
-    PLANET.replace("image_name", ' "image_name" ').replace("train_0", " train_0 ")
-    .replace(' "image_name" ', " image_name ")])
+    PLANET, b"\xef\xbb\xbf" + PLANET.encode(),                           # a byte-order mark
+    PLANET.replace("\n", "\r\n"), PLANET.replace("\n", "\r"), PLANET.rstrip(),
+    PLANET.replace("\ntrain_1", "\n\n\ntrain_1") + "\n\n",               # blank lines
+    PLANET.replace("train_1", ",\ntrain_1") + ",\n ,, \n",               # rows of empty fields
+    PLANET.replace("clear", "clear,, ") + "\n",                          # empty fields
+    PLANET.replace("haze primary", '"haze primary"'), PLANET.replace("clear", ' "clear"'),
+    PLANET.replace(",", " , ").replace("train_0", " train_0")])
 def test_the_ways_in_which_spreadsheets_write_a_csv_make_no_difference(tmp_path, content):
-    path = csv_file(tmp_path, content)
-    assert read_column(path, "image_name") == ["train_0", "train_1"]
+    assert read_csv(csv_file(tmp_path, content)) == ROWS
 
 
 def test_quotes_keep_commas_and_letters_of_any_language_stay(tmp_path):
-    path = csv_file(tmp_path, 'name,label\n"a,b",Wälder\nc,"say ""hi"""\n')
-    assert read_column(path, 0) == ["a,b", "c"]
-    assert read_column(path, 1) == ["Wälder", 'say "hi"']
+    rows = read_csv(csv_file(tmp_path, 'name,label\n"a,b",Wälder\nc,"say ""hi"""\nd5",\n'))
+    assert [list(row.values()) for row in rows] == [["a,b", "Wälder"], ["c", 'say "hi"'],
+                                                    ['d5"', ""]]
 
 
-def test_an_empty_field_is_kept_but_a_blank_line_is_none(tmp_path):
-    assert read_column(csv_file(tmp_path, "name,label\na,\n\nb,x\n"), "label") == ["", "x"]
+def test_a_column_without_a_name_is_a_column(tmp_path):
+    rows = read_csv(csv_file(tmp_path, ",name,label\n0,a,x\n1,b,\n"))           # as pandas writes
+    assert rows == [{"": "0", "name": "a", "label": "x"}, {"": "1", "name": "b", "label": ""}]
+    assert read_csv(csv_file(tmp_path, "name,label,,\na,x,,\n"))[0]["label"] == "x"
 
 
-def test_a_row_that_is_too_short_is_refused_with_its_line(tmp_path):
-    path = csv_file(tmp_path, "name,label\na,x\n\nb\n")
-    wanted = r"CSV .*train\.csv cannot be read: line 4 has 1 fields, but column 'label' is .* 1$"
-    with pytest.raises(ValueError, match=wanted):
-        read_column(path, "label")
-    assert read_column(path, "name") == ["a", "b"]
+@pytest.mark.parametrize("lines, line", [
+    ([b"p0,x", b"p1,y", b'p5,"haze'], 4), ([b"p0,x", b'p5,"haze', b"p6,y", b"p7,z"], 3),
+    ([b'p0,"haze', b"p1,y", b"p2,z", b'p3,x"', b"p4,y"], 2),            # closed three rows later
+    ([b"p0,x", b'p1,"haze"s'], 3),                                      # letters after a quote
+    ([b"p0,haze,primary"], 2), ([b"p0,x", b"p1,x,,y"], 3),              # more fields
+    ([b"p0,x", b"p1", b"p2,y"], 3)])                                    # fewer fields
+def test_a_row_that_does_not_fit_is_refused_with_file_and_line(tmp_path, lines, line):
+    path = csv_file(tmp_path, b"\n".join([b"image_name,tags", *lines]) + b"\n")
+    with pytest.raises(ValueError, match=rf"train\.csv.*line {line}\b"):
+        read_csv(path)
 
 
-def test_a_column_that_is_not_there_is_refused_with_the_nearest_name(tmp_path):
-    path = csv_file(tmp_path, PLANET)
-    with pytest.raises(ValueError, match=r"no column of .*train\.csv 'tag'; did you mean 'tags'?"):
-        read_column(path, "tag")
-    for number in (2, -1):
-        with pytest.raises(ValueError, match=rf"no column of .*{number}; .*0, 1, image_name, tags"):
-            read_column(path, number)
+def test_blank_lines_count_where_a_line_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"train\.csv.*line 5\b"):
+        read_csv(csv_file(tmp_path, 'name,tags\np0,x\n\n\np5,"haze\n'))
 
 
-def test_a_missing_csv_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"CSV .*no\.csv does not exist; check the path"):
-        read_column(tmp_path / "no.csv", 0)
+@pytest.mark.parametrize("header", ["name,tags,tags", "tags,name, tags", "name,tags,tags "])
+def test_a_repeated_column_is_refused(tmp_path, header):
+    with pytest.raises(ValueError, match=r"train\.csv.*\btags\b"):
+        read_csv(csv_file(tmp_path, f"{header}\np0,x,y\n"))
 
 
-def test_a_header_alone_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"CSV .*train\.csv has no rows"):
-        read_column(csv_file(tmp_path, "image_name,tags\n\n"), 0)
+@pytest.mark.parametrize("content", ["", "\n", "image_name,tags\n\n", "image_name,tags\n,\n"])
+def test_a_csv_without_rows_is_refused(tmp_path, content):
+    with pytest.raises(ValueError, match=r"train\.csv.*\brows\b"):
+        read_csv(csv_file(tmp_path, content))
 
 
-@pytest.mark.parametrize("content", ["", b"name,label\na,W\xe4lder\n"])
-def test_an_empty_csv_or_one_that_is_not_utf_8_is_refused_with_its_name(tmp_path, content):
-    with pytest.raises(ValueError, match=r"CSV .*train\.csv cannot be read"):
-        read_column(csv_file(tmp_path, content), 0)
+def test_a_csv_that_is_missing_or_not_utf_8_or_has_an_endless_field_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"no\.csv"):
+        read_csv(tmp_path / "no.csv")
+    for content in (b"name,label\na,W\xe4lder\n", "a,b\nc,d\n".encode("utf-16"),
+                    b'name\n"' + b"x" * 200_000):
+        with pytest.raises(ValueError, match=r"train\.csv"):
+            read_csv(csv_file(tmp_path, content))
 
 
-def test_a_field_without_end_is_refused_with_the_files_name(tmp_path):
-    path = csv_file(tmp_path, 'name\n"' + "x" * 200_000 + "\n")  # a quote that is never closed
-    with pytest.raises(ValueError, match=r"CSV .*train\.csv cannot be read: field larger than"):
-        read_column(path, 0)
-
-
-# listed_files
-
-def test_the_listed_files_are_in_the_order_of_the_csv(tmp_path):
-    folder = touched(tmp_path / "jpg", "b.jpg", "a.jpg", "c.jpg")
-    path = csv_file(tmp_path, "tags,name\nx,b\ny,a\n")
-    assert listed_files(path, 1, folder, ".jpg") == (folder / "b.jpg", folder / "a.jpg")
-    assert listed_files(path, "name", folder, ".jpg") == (folder / "b.jpg", folder / "a.jpg")
-
-
-def test_names_may_hold_the_suffix_and_a_folder(tmp_path):
-    folder = touched(tmp_path / "jpg", "sub/b.jpg")
-    assert listed_files(csv_file(tmp_path, "name\nsub/b.jpg\n"), 0, folder, "") == (
-        folder / "sub" / "b.jpg",)
-
-
-def test_a_name_that_stands_twice_is_refused(tmp_path):
-    path = csv_file(tmp_path, "name\na\nb\na\n")
-    with pytest.raises(ValueError, match=r"picture names in .*train\.csv must differ; .*: a$"):
-        listed_files(path, 0, touched(tmp_path, "a.jpg", "b.jpg"), ".jpg")
-
-
-def test_names_without_a_file_are_refused_with_a_hint(tmp_path):
-    path = csv_file(tmp_path, "name\na\nb\nc\nd\ne\n")
-    wanted = (r"train\.csv names 4 of 5 pictures that have no file: \S+b\.jpg, \S+c\.jpg, \S+d\.jpg"
-              r" \(\+1 more\); check the folder and suffix='\.jpg'")
-    with pytest.raises(ValueError, match=wanted):
-        listed_files(path, 0, touched(tmp_path, "a.jpg"), ".jpg")
-
-
-def test_a_folder_is_no_picture(tmp_path):
-    (tmp_path / "a.jpg").mkdir()
-    with pytest.raises(ValueError, match="names 1 of 1 pictures that have no file"):
-        listed_files(csv_file(tmp_path, "name\na\n"), 0, tmp_path, ".jpg")
+def test_a_column_is_given_by_its_number_or_its_name():
+    assert [column_of(ROWS, column) for column in (0, 1, "tags")] == ["image_name", "tags", "tags"]
+    for column, named in (("tag", "'tags'"), (2, "image_name, tags"), (-1, "image_name, tags")):
+        with pytest.raises(ValueError, match=rf"column.*{column}.*{named}"):
+            column_of(ROWS, column)
 
 
 # read_lines
@@ -132,58 +103,79 @@ def test_the_lines_of_a_list_come_without_blank_ones_and_spaces(tmp_path):
     assert read_lines(tmp_path / "codes.txt") == ["Sky", "Tr\u00e4e", "Road"]
 
 
-def test_a_list_that_is_missing_no_text_or_empty_is_refused_with_its_name(tmp_path):
+def test_a_list_that_is_missing_or_no_text_is_refused_with_its_name(tmp_path):
     file = tmp_path / "codes.txt"
-    with pytest.raises(ValueError, match=r"list .*codes\.txt does not exist; check the path"):
+    with pytest.raises(ValueError, match=r"codes\.txt.*exist"):
         read_lines(file)
-    file.write_bytes(b"Sky\nTr\xe4e\n")                         # latin-1
-    with pytest.raises(ValueError, match=r"list .*codes\.txt is no text: .*utf-8"):
-        read_lines(file)
-    file.write_text(" \n\n")
-    with pytest.raises(ValueError, match=r"list .*codes\.txt is empty; wanted a name in each line"):
+    file.write_bytes(b"Sky\nTr\xe4e\n")                                  # latin-1
+    with pytest.raises(ValueError, match=r"codes\.txt.*utf-8"):
         read_lines(file)
 
 
 # picture_files
 
-def test_pictures_are_found_in_all_folders_and_sorted(tmp_path):
-    touched(tmp_path, "b.jpg", "a.png", "sub/c.JPG", "sub/deep/d.tif", "a/z.jpeg", "e.bmp")
-    names = [file.relative_to(tmp_path).as_posix() for file in picture_files(tmp_path)]
-    assert names == ["a/z.jpeg", "a.png", "b.jpg", "e.bmp", "sub/c.JPG", "sub/deep/d.tif"]
+def test_pictures_are_found_in_all_folders_and_sorted_by_their_parts(tmp_path):
+    names = ["B.jpg", "a/z.jpeg", "a/z/y.png", "a-b/x.gif", "a.png", "b.jpg", "e.bmp",
+             "sub/c.JPG", "sub/deep/d.tif"]
+    assert found(touched(tmp_path, *names)) == sorted(names, key=lambda name: name.split("/"))
 
 
 def test_hidden_files_and_folders_and_other_kinds_are_passed_over(tmp_path):
-    touched(tmp_path, "a.jpg", "._a.jpg", ".cache/b.jpg", "sub/.c.jpg", "labels.csv", "jpg")
-    assert picture_files(tmp_path) == (tmp_path / "a.jpg",)
+    folder = touched(tmp_path / ".fastai", "a.jpg", "._a.jpg", ".cache/b.jpg", "sub/.c.jpg",
+                     "labels.csv", "jpg", "a.jpg.zip")          # that `folder` is hidden is fine
+    (folder / "b.jpg").mkdir()
+    assert found(folder) == ["a.jpg"]
 
 
-def test_a_hidden_folder_above_does_not_matter(tmp_path):
-    folder = touched(tmp_path / ".fastai" / "planet", "a.jpg")
-    assert picture_files(folder) == (folder / "a.jpg",)
+@pytest.mark.parametrize("suffix", "jpg jpeg jfif png tif tiff bmp gif webp ppm".split())
+def test_a_picture_is_known_by_its_suffix(tmp_path, suffix):
+    assert found(touched(tmp_path, f"a.{suffix}")) == [f"a.{suffix}"]
 
 
 def test_a_folder_that_is_missing_or_holds_no_pictures_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="folder .*nothing does not exist; check the path"):
-        picture_files(tmp_path / "nothing")
-    with pytest.raises(ValueError, match="folder .* holds no pictures; wanted files such as .jpg"):
-        picture_files(touched(tmp_path, "labels.csv"))
+    touched(tmp_path, "text/labels.csv")
+    for folder, named in (("nothing", "nothing.*exist"), ("text", "text.*pictures")):
+        with pytest.raises(ValueError, match=rf"folder.*\b{named}"):
+            picture_files(tmp_path / folder)
 
 
-@pytest.mark.parametrize("name, wanted", [("a.jpg", True), ("a.jpeg", True), ("sub/a.PNG", True),
-                                          ("a.csv", False), ("jpg", False), (".a.jpg", False),
-                                          (".git/a.jpg", False), ("a.jpg.zip", False)])
-def test_a_picture_is_known_by_its_suffix(name, wanted):
-    assert is_picture(Path(name)) == wanted
+def test_linked_folders_are_read_under_the_names_of_their_links(tmp_path):
+    touched(tmp_path, "data/train/1.png", "disk/2.png", "disk/deep/3.png", "disk2/4.png")
+    (tmp_path / "data" / "valid").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "more").symlink_to(tmp_path / "disk2")         # a link within a link
+    assert found(tmp_path / "data") == ["train/1.png", "valid/2.png", "valid/deep/3.png",
+                                        "valid/more/4.png"]
+    (tmp_path / "link").symlink_to(tmp_path / "disk2")
+    assert found(tmp_path / "link") == ["4.png"]
 
 
-def test_a_folder_with_the_name_of_a_picture_is_none(tmp_path):
-    (tmp_path / "b.jpg").mkdir()
-    (tmp_path / "a.jpg").touch()
-    assert picture_files(tmp_path) == (tmp_path / "a.jpg",)
+def test_each_folder_is_read_once_and_under_its_own_name_rather_than_a_links(tmp_path):
+    touched(tmp_path, "data/m/deep/1.png", "disk/2.png")
+    for link, to in (("a", "data/m"), ("z", "data/m"), ("b", "data/m/deep"), ("c", "disk"),
+                     ("d", "disk"), ("m/a", "disk")):
+        (tmp_path / "data" / link).symlink_to(tmp_path / to)
+    # Of several links to a folder that lies elsewhere, the uppermost and first one counts.
+    assert found(tmp_path / "data") == ["c/2.png", "m/deep/1.png"]
 
+
+def test_a_link_to_a_folder_above_does_no_harm(tmp_path):
+    touched(tmp_path, "data/sub/1.png", "other/2.png", "3.png")
+    (tmp_path / "data" / "itself").symlink_to(tmp_path / "data")
+    (tmp_path / "data" / "sub" / "up").symlink_to("../..", target_is_directory=True)
+    assert found(tmp_path / "data") == ["sub/1.png"]
+
+
+@pytest.mark.parametrize("name", ["valid", "sub/2.png"])
+def test_a_link_that_leads_nowhere_is_refused(tmp_path, name):
+    touched(tmp_path, "sub/1.png")
+    (tmp_path / name).symlink_to(tmp_path / "gone")
+    with pytest.raises(ValueError, match=rf"link.*{name}"):
+        picture_files(tmp_path)
+
+
+# unique
 
 def test_names_that_repeat_are_refused_each_once():
-    from minifast.listing import unique
     unique("classes", ["a", "b", "ab"])
     with pytest.raises(ValueError, match="classes .*: a, c$"):
         unique("classes", iter("abcaca"))

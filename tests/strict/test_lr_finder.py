@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from copy import deepcopy
+from dataclasses import replace
 from math import inf, isnan, nan
 import random
 
@@ -23,7 +24,8 @@ CPU = torch.device("cpu")
 
 
 class Points:
-    """Items ((4,) float, class), the class being whether the first number is above 0.
+    """Items (picture (3, 1, 4), class): four numbers in each of three channels, and whether the
+    first of them is above 0.
 
     Each look uses up some of Python's and numpy's global random numbers; item `broken` raises.
     """
@@ -39,14 +41,19 @@ class Points:
         random.random(), numpy.random.random()
         if i == self.broken:
             raise self.error
-        return self.x[i], (self.x[i, 0] > 0).long()
+        return self.x[i].expand(3, 1, -1), (self.x[i, 0] > 0).long()
+
+
+def flat(x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A transform for Points: the numbers of each picture, (n, 4)."""
+    return x[:, 0, 0], y
 
 
 def learner(dataset: Points | None = None, loss_func: Callable = F.cross_entropy,
             dropout: float = 0, workers: int = 0, device: torch.device = CPU) -> Learner:
     """A small net in three layer groups; 20 points make 5 batches."""
     data = DataBunch.create(dataset or Points(20), None, target=Categories(["low", "high"]), bs=4,
-                            num_workers=workers, device=device)
+                            tfms=flat, num_workers=workers, device=device)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         groups = [nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8)), nn.Linear(8, 8),
@@ -92,7 +99,8 @@ def test_losses_are_those_of_plain_adamw_on_the_batches_of_the_coming_epochs():
     learn = learner()
     model = deepcopy(learn.model)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(.9, .99), eps=1e-8, weight_decay=.01)
-    batches, losses = [*learn.data.train_dl.batches(0), *learn.data.train_dl.batches(1)][:8], []
+    loader, losses = replace(learn.data.train_dl), []       # two epochs of its own
+    batches = [*loader, *loader][:8]
     for t, (x, y) in enumerate(batches):
         optimizer.param_groups[0]["lr"] = 1e-7 * 1e8 ** (t / 8)
         loss = F.cross_entropy(model(x), y)
@@ -165,7 +173,8 @@ def test_batches_are_those_of_the_coming_epochs_one_after_the_other(monkeypatch)
     learn = learner()
     learn.fit(1, 1e-3)
     steps = spied(monkeypatch, learn, num_it=12, stop_div=False)
-    wanted = [x for epoch in (1, 2, 3) for x, y in learn.data.train_dl.batches(epoch)][:12]
+    assert learn.data.train_dl.epoch == 1
+    wanted = [x for epoch in (1, 2, 3) for x, y in learn.data.train_dl][:12]
     assert all(torch.equal(step["x"], x) for step, x in zip(steps, wanted, strict=True))
 
 

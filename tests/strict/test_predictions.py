@@ -139,9 +139,14 @@ def test_where_the_gpus_memory_is_full_half_the_batch_size_is_proposed(tmp_path)
 
     data, model = greys(tmp_path, bs=4), Full()
     wanted = "with val_bs=4: try val_bs=2, or a smaller net. tried to allocate 2 GiB"
-    with pytest.raises(ValueError, match=wanted):
-        get_preds(model, data.valid_dl, data.target, FLOAT32)
-    assert held[0]() is None and model.training
+    for ask in (lambda: get_preds(model, data.valid_dl, data.target, FLOAT32),
+                lambda: show_results(model, data, 2, 0.5, None, FLOAT32)):
+        with pytest.raises(ValueError, match=wanted):
+            ask()
+        assert held[-1]() is None and model.training
+    with pytest.raises(ValueError, match="with bs=4: try bs=2"):
+        predict(model, data, tmp_path / "0.png", 0.5, FLOAT32)
+    assert held[-1]() is None and model.training
 
 
 # One file
@@ -170,13 +175,23 @@ def test_predict_resizes_and_normalizes_as_in_training(tmp_path):
     assert likely[1].item() == pytest.approx(1 / (1 + numpy.exp(-20 * (mean - 0.5))), abs=1e-5)
 
 
-@pytest.mark.parametrize("reduced", [True, False])
-def test_predict_decodes_at_reduced_scale_only_where_training_does(tmp_path, monkeypatch, reduced):
-    asked = []
-    monkeypatch.setattr(predictions, "open_image", lambda file, size, method, reduced:
-                        asked.append(reduced) or torch.zeros(3, 8, 8, dtype=torch.uint8))
-    predict(Light(), greys(tmp_path, reduced=reduced), tmp_path / "0.png", 0.5, FLOAT32)
-    assert asked == [reduced]
+@pytest.mark.parametrize("name", ["0.png", "turned.jpg"])
+@pytest.mark.parametrize("is_mask", [False, True])
+def test_predict_takes_a_picture_opened_with_pillow_which_stays_as_it_is(tmp_path, is_mask, name):
+    exif = Image.Exif()
+    exif[0x0112] = 6                                            # to be turned by a quarter
+    data, model = (halves(tmp_path), LightPixels()) if is_mask else (greys(tmp_path), Light())
+    noise = numpy.random.default_rng(0).integers(256, size=(10, 16, 3), dtype=numpy.uint8)
+    Image.fromarray(noise).save(tmp_path / name, exif=exif if name == "turned.jpg" else b"")
+    wanted = predict(model, data, tmp_path / name, 0.5, FLOAT32)
+    with Image.open(tmp_path / name) as picture:
+        for _ in range(2):                                      # and may be used again
+            found = predict(model, data, picture, 0.5, FLOAT32)
+            assert found[0] == wanted[0] and all(map(torch.equal, found[1:], wanted[1:]))
+        assert picture.size == (16, 10)
+        assert numpy.array_equal(picture, Image.open(tmp_path / name))
+    memory = Image.fromarray(noise)                             # that came from no file
+    assert predict(model, data, memory, 0.5, FLOAT32)[1].shape == ((10, 16) if is_mask else ())
 
 
 def test_predict_takes_a_picture_as_it_is_where_the_data_has_no_size(tmp_path):
@@ -287,16 +302,13 @@ def test_the_legend_has_the_classes_of_truth_and_answers(tmp_path, sheet):
     assert sheet["names"] == {0: "dark", 1: "light"}
 
 
-def test_without_rows_validation_or_classes_there_are_no_results(tmp_path):
+def test_without_rows_or_validation_there_are_no_results(tmp_path):
     data = greys(tmp_path)
     with pytest.raises(ValueError, match="rows must be at least 1"):
         show_results(Light(), data, 0, 0.5, None, FLOAT32)
-    with pytest.raises(ValueError, match="no validation"):
+    with pytest.raises(ValueError, match="valid_dl"):
         show_results(Light(), DataBunch.create(data.train_ds, None, device=CPU), 2, 0.5, None,
                      FLOAT32)
-    unknown = DataBunch.create([(torch.zeros(3, 2, 2), 0)], None, device=CPU)
-    with pytest.raises(ValueError, match="classes are unknown"):
-        predict(Light(), unknown, tmp_path / "0.png", 0.5, FLOAT32)
 
 
 def test_logits_are_scaled_back_bilinearly_and_before_probabilities(tmp_path):

@@ -3,7 +3,7 @@
 import ast
 from collections import defaultdict
 from importlib import import_module
-from inspect import isclass, signature
+from inspect import getsource, isclass, signature
 import re
 from runpy import run_path
 import sys
@@ -23,7 +23,7 @@ ALL_LESSONS = "python lessons/figures.py --quick"
 # Names in the README's code that are the reader's, Python's or torch's.
 OF_THE_READER = {"x", "path", "file", "picture", "codes", "data", "learn", "names", "predictions",
                  "get_y_fn", "acc_02", "f_score", "acc_camvid", "void", "bs", "tfms", "partial",
-                 "slice", "lr", "index", "shape", "recorder", "train"}
+                 "slice", "lr", "keep", "index", "shape", "recorder", "train"}
 
 # What runs each command of the README: a line of .ci/run, or a test.
 RUN_BY = {
@@ -84,6 +84,9 @@ def things() -> dict[str, list[object]]:
                 found[name].append(thing)
                 for each in vars(thing) if isclass(thing) else ():
                     found[each].append(getattr(thing, each))
+        for line in re.findall(r"^        (self\.\w.*?) = ", getsource(module), re.MULTILINE):
+            for each in re.findall(r"self\.(\w+)", line):          # what __init__ sets
+                found[each] += []
     return found
 
 

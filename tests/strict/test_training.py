@@ -1,11 +1,8 @@
+from dataclasses import replace
 from functools import partial
-from math import isnan
-import mmap
-import os
-import signal
-from time import sleep
 import weakref
 
+from PIL import Image
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,11 +10,13 @@ import torch.nn.functional as F
 from torch.utils.data import TensorDataset
 
 from minifast.databunch import DataBunch
+from minifast.dataset import Dataset
 from minifast.metrics import Score, accuracy
 from minifast.recorder import Recorder
 from minifast.targets import Categories, pixel_loss
-from minifast.training import (broken_loss, evaluating, fit, outputs, refuse_single_picture, scores,
-                               set_rates, train_batch, train_epoch, validate, weight_of)
+from minifast.training import (broken_loss, dropout_key, evaluating, fit, full_gpu, outputs,
+                               refuse_single_picture, scores, set_rates, train_batch, train_epoch,
+                               validate)
 
 FLOAT32 = torch.autocast("cpu", torch.bfloat16, enabled=False)
 
@@ -31,7 +30,8 @@ class Function(nn.Module):
 
 
 class Points:
-    """Items ((2,) float, class), the class being whether the first number is above 0."""
+    """Items (picture (3, 1, 2), class): two numbers in each of three channels, and whether the
+    first of them is above 0."""
 
     def __init__(self, n: int, seed: int = 0):
         self.x = torch.randn(n, 2, generator=torch.Generator().manual_seed(seed))
@@ -41,13 +41,23 @@ class Points:
         return len(self.x)
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
-        return self.x[i], (self.x[i, 0] > 0).long()
+        return self.x[i].expand(3, 1, -1), (self.x[i, 0] > 0).long()
+
+
+def flat(x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A transform for Points: the numbers of each picture, (n, 2)."""
+    return x[:, 0, 0], y
 
 
 def points(n: int = 20, bs: int = 4, n_valid: int = 10) -> DataBunch:
     valid = Points(n_valid, seed=1) if n_valid else None
     return DataBunch.create(Points(n), valid, target=Categories(["low", "high"]), bs=bs,
-                            device=torch.device("cpu"))
+                            tfms=(flat, flat), device=torch.device("cpu"))
+
+
+def names(data: DataBunch, epoch: int, batch: int) -> str:
+    """The points of a training batch, as errors list them."""
+    return ", ".join(f"point{i}" for i in data.train_dl.item_numbers(epoch)[batch])
 
 
 def linear(seed: int = 0) -> nn.Linear:
@@ -139,30 +149,32 @@ def test_validation_names_its_columns_and_takes_plain_functions():
 @pytest.mark.parametrize("bs", [1, 2, 3, 4])
 def test_a_loss_that_ignores_pixels_is_exact_for_every_batch_size(bs):
     # Logits 0 and x: the loss of a pixel is log(1 + e^x), less x where it is class 2. Of the four
-    # pictures of two pixels, one is all void (class 1), one half.
+    # pictures of two pixels, one is all void (class 1), one half. Void counts, as a loss of 0.
     x = torch.tensor([[1., 2], [3, 4], [5, 6], [7, 8]])
     y = torch.tensor([[0, 2], [1, 1], [2, 1], [0, 0]])
-    data = DataBunch.create(TensorDataset(x, y), TensorDataset(x, y), bs=bs,
-                            device=torch.device("cpu"))
+    pixels = TensorDataset(x[:, None, None].expand(4, 3, 1, 2), y[:, None])
+    data = DataBunch.create(pixels, pixels, bs=bs, device=torch.device("cpu"))
 
     def model(x):
-        return torch.stack([torch.zeros_like(x), torch.full_like(x, -99), x], dim=1)   # (n, 3, w)
+        x = x[:, 0]
+        return torch.stack([torch.zeros_like(x), torch.full_like(x, -99), x], dim=1)  # (n, 3, 1, 2)
 
-    wanted = (torch.log1p(x.exp()) - x * (y == 2))[y != 1].mean()                      # of 5 pixels
+    wanted = (torch.log1p(x.exp()) - x * (y == 2))[y != 1].sum() / 8  # of 8 pixels
     loss = partial(pixel_loss, ignore=1)
     found = validate(Function(model), data.valid_dl, loss, [], FLOAT32)["valid_loss"]
     assert found == pytest.approx(wanted.item(), rel=1e-6)
-    void = DataBunch.create(TensorDataset(x, y), TensorDataset(x[1:2], y[1:2]), bs=bs,
-                            device=torch.device("cpu"))
-    assert isnan(validate(Function(model), void.valid_dl, loss, [], FLOAT32)["valid_loss"])
+    void = DataBunch.create(pixels, [pixels[1]], bs=bs, device=torch.device("cpu"))
+    assert validate(Function(model), void.valid_dl, loss, [], FLOAT32)["valid_loss"] == 0
 
 
-def test_a_mean_over_a_batch_weighs_its_pictures_or_its_pixels_that_count():
-    y = torch.tensor([[0, 1], [1, 1], [2, 0]])
-    assert weight_of(F.cross_entropy, y) == 3
-    assert weight_of(partial(pixel_loss, ignore=1), y) == 3
-    assert weight_of(partial(pixel_loss, ignore=None), y) == 3
-    assert weight_of(partial(pixel_loss, ignore=2), y) == 5
+def test_the_loss_of_a_batch_counts_as_often_as_it_has_pictures_and_nan_stays_nan():
+    # Ten points in batches of 4, 4 and 2, whose losses are 1, 2 and 6: (4 + 8 + 12) / 10
+    for losses, wanted in (([1., 2, 6], 2.4), ([1., float("nan"), 6], float("nan"))):
+        script = iter(losses)
+        totals = scores(linear(), points().valid_dl, lambda *_: torch.tensor(next(script)), [],
+                        FLOAT32)
+        assert float(totals["valid_loss"]) == pytest.approx(wanted, nan_ok=True)
+        assert totals["valid_loss"].out_of == 10
 
 
 def test_training_and_scoring_a_batch_never_wait_for_the_device():
@@ -182,7 +194,8 @@ def test_training_and_scoring_a_batch_never_wait_for_the_device():
     assert len(recorder.waiting) == 2
     with evaluating(model):
         for logits, y in outputs(model, data.valid_dl, FLOAT32):
-            assert (loss(logits, y) * weight_of(loss, y)).device == meta
+            assert loss(logits, y).device == meta
+    assert scores(model, data.valid_dl, loss, [], FLOAT32)["valid_loss"].hits.device == meta
 
 
 def test_scores_keep_hits_and_out_of():
@@ -196,8 +209,9 @@ def test_scores_keep_hits_and_out_of():
 def test_outputs_are_logits_and_targets_batch_by_batch():
     model, data = linear(), points()
     for loader in (data.valid_dl, data.train_dl):
+        seen = list(replace(loader))
         batches = list(outputs(model, loader, FLOAT32))
-        for (logits, y), (x, wanted) in zip(batches, loader.batches(0), strict=True):
+        for (logits, y), (x, wanted) in zip(batches, seen, strict=True):
             assert torch.equal(logits, model(x)) and torch.equal(y, wanted)
 
 
@@ -262,9 +276,9 @@ def test_validation_keeps_no_graph_and_counts_no_epoch():
 def test_fit_does_what_a_loop_written_by_hand_does():
     ours, theirs, data = linear(), linear(), points()
     recorder = run(ours, data, epochs=2)
-    optimizer, losses = adamw(theirs), []
+    optimizer, losses, loader = adamw(theirs), [], points().train_dl
     for epoch in range(2):
-        for x, y in points().train_dl.batches(epoch):
+        for x, y in loader:
             loss = F.cross_entropy(theirs(x), y)
             optimizer.zero_grad()
             loss.backward()
@@ -339,8 +353,8 @@ def test_a_loss_that_is_not_finite_stops_and_brings_back_the_epochs_start():
     model = linear()
     optimizer = adamw(model)
     # Steps 0 to 4 are epoch 0; step 7 is batch 2 of epoch 1.
-    names = ", ".join(data.train_dl.names(1, 2))
-    with pytest.raises(ValueError, match=rf"nan at step 7, batch 2 .* 0\.1;.* in: {names}"):
+    bad = names(data, 1, 2)
+    with pytest.raises(ValueError, match=rf"nan at step 7, batch 2 .* 0\.1;.* in: {bad}$"):
         run(model, data, epochs=3, loss=broken_at(7), optimizer=optimizer)
     for ours, theirs in zip(state_of(model, optimizer), state_of(good, first_epoch), strict=True):
         assert torch.equal(ours, theirs)
@@ -404,7 +418,7 @@ def test_broken_loss_says_where_and_what_helps():
     next(iter(data.train_dl))                               # epoch 0 is under way
     text = broken_loss(recorder, 1, data.train_dl, 1)
     assert text.startswith("the loss is inf at step 1, batch 1 of its epoch")
-    assert "learning rate 0.001, 0.02" in text and ", ".join(data.train_dl.names(0, 1)) in text
+    assert "learning rate 0.001, 0.02" in text and text.endswith(f": {names(data, 0, 1)}")
 
 
 @pytest.mark.parametrize("n, bs, fine", [(5, 1, False), (1, 4, False), (5, 4, True), (5, 5, True)])
@@ -418,6 +432,15 @@ def test_one_picture_a_batch_is_refused_where_batchnorm_sees_single_values(n, bs
             refuse_single_picture(model, loader)
         with pytest.raises(ValueError, match="at least two"):
             run(model, points(n, bs))
+
+
+def test_of_two_processes_each_needs_two_pictures_a_batch(monkeypatch):
+    monkeypatch.setattr("minifast.tools.processes.COUNT", 2)
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    refuse_single_picture(model, points(bs=4).train_dl)
+    for bs in (2, 3):                                       # 3 cannot be shared evenly
+        with pytest.raises(ValueError, match="at least two"):
+            refuse_single_picture(model, points(bs=bs).train_dl)
 
 
 def test_dropout_follows_the_seed_and_the_epoch_and_not_the_global_random_state():
@@ -435,10 +458,10 @@ def test_dropout_differs_from_epoch_to_epoch_and_from_seed_to_seed():
     masks = []
     model = nn.Sequential(nn.Dropout(0.5), linear())
     model[0].register_forward_hook(lambda layer, args, out: masks.append(out == 0))
-    ones = [(torch.ones(2), torch.tensor(0))] * 40          # the same picture over and over
+    ones = [(torch.ones(3, 1, 2), torch.tensor(0))] * 40         # the same picture over and over
     for seed in (1, 2):
-        run(model, DataBunch.create(ones, None, target=Categories(["a", "b"]), bs=40, seed=seed,
-                                    device=torch.device("cpu")))
+        run(model, DataBunch.create(ones, None, target=Categories(["a", "b"]), tfms=flat, bs=40,
+                                    seed=seed, device=torch.device("cpu")))
     assert all(not torch.equal(a, b) for i, a in enumerate(masks) for b in masks[:i])
 
 
@@ -504,6 +527,7 @@ class Full(nn.Linear):
 
 @pytest.mark.parametrize("in_training, bs, remedy", [
     (True, 5, "bs=5: try bs=2"), (False, 5, "val_bs=5: try val_bs=2"),
+    (True, 2, "bs=2: try bs=1"),
     (True, 1, "bs=1: try smaller pictures"), (False, 1, "val_bs=1: try smaller pictures")])
 def test_where_the_gpus_memory_is_full_half_the_batch_size_is_proposed(in_training, bs, remedy):
     model = Full(in_training)
@@ -528,53 +552,64 @@ def test_when_the_gpus_memory_is_full_what_was_learned_stays():
     assert len(recorder.losses) == 2 and not torch.equal(model.weight, start)
 
 
-class Deadly(Points):
-    """In a worker process its second item waits for the start of a model, and so many seconds more,
-    and kills the worker."""
+def test_full_gpu_names_the_knob_of_its_loader_and_lets_go_of_what_was_held():
+    data, held = points(n=9, bs=7), []
+    for loader, remedy in ((data.train_dl, r"\bbs=7: try bs=3,"),
+                           (data.valid_dl, "val_bs=7: try val_bs=3,")):
+        def compute():
+            activations = torch.zeros(3)
+            held.append(weakref.ref(activations))
+            raise torch.cuda.OutOfMemoryError("tried to allocate 2 GiB")
 
-    def __init__(self, n: int, seconds: float):
-        super().__init__(n)
-        self.started, self.asked, self.parent = mmap.mmap(-1, 1), 0, os.getpid()
-        self.seconds = seconds
-
-    def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
-        self.asked += 1
-        if self.asked == 2 and os.getpid() != self.parent:
-            while not self.started[0]:
-                sleep(0.001)
-            sleep(self.seconds)
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().__getitem__(i)
+        with pytest.raises(ValueError, match=f"{remedy}.* tried to allocate 2 GiB") as raised:
+            with full_gpu(loader):
+                compute()
+        assert isinstance(raised.value.__cause__, torch.cuda.OutOfMemoryError)
+        assert held[-1]() is None                           # though the error is kept
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked processes")
-@pytest.mark.parametrize("busy", [True, False])
-def test_a_worker_that_died_is_named_when_it_is_waited_for_and_when_the_model_is_at_work(busy):
-    dataset = Deadly(6, seconds=0 if busy else 0.2)         # by then the parent waits for the item
-    data = DataBunch.create(dataset, None, target=Categories(["low", "high"]), bs=1, num_workers=1,
-                            device=torch.device("cpu"))
-    weights = linear()
+@pytest.mark.parametrize("error", [ValueError("a broken file"), KeyboardInterrupt("Ctrl-C"),
+                                   RuntimeError("a bug")])
+def test_other_errors_than_a_full_gpu_come_out_as_they_are(error):
+    with pytest.raises(type(error)) as raised:
+        with full_gpu(points().train_dl):
+            raise error
+    assert raised.value is error
+    with full_gpu(points().train_dl):                       # and none is none
+        pass
 
-    def model(x: Tensor) -> Tensor:
-        dataset.started[0] = 1
-        for _ in range(1000 * busy):
-            sleep(0.01)                                     # up to 10 s; the news comes at once
-        return weights(x)
 
-    name = data.train_dl.names(0, 1)[0]
-    wanted = rf"worker died while it read {name}: .*is killed by signal: Killed.* fewer workers"
+def test_the_key_of_dropout_is_seed_and_epoch_and_of_other_processes_their_number(monkeypatch):
+    loader = points().train_dl
+    assert dropout_key(loader) == (42, 0)
+    list(loader)
+    assert dropout_key(loader) == (42, 1) == dropout_key(replace(loader))
+    keys = []
+    for rank in range(3):
+        monkeypatch.setattr("minifast.tools.processes.RANK", rank)
+        keys.append(dropout_key(loader))
+    assert keys == [(42, 1), (42, 1, 1), (42, 1, 2)]
+
+
+def test_without_files_the_items_of_a_broken_loss_are_named_by_number():
+    items = [(torch.ones(3, 1, 2), torch.tensor(0))] * 4
+    loader = DataBunch.create(items * 5, None, tfms=flat, bs=20,
+                              device=torch.device("cpu")).train_dl
     recorder = Recorder()
-    with pytest.raises(ValueError, match=wanted):
-        train_epoch(Function(model), add_fit(recorder, data), F.cross_entropy, adamw(weights),
-                    constant, recorder, FLOAT32)
+    recorder.losses, recorder.rates = [float("nan")], [[0.1]]
+    next(iter(loader))
+    all_of_them = ", ".join(f"item {i}" for i in loader.item_numbers(0)[0])      # none is left out
+    assert broken_loss(recorder, 0, loader, 0).endswith(f": {all_of_them}")
 
 
-def test_an_item_that_cannot_be_had_is_named_in_training():
-    class Broken(Points):
-        def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
-            return {}[i]
-
-    data = DataBunch.create(Broken(4), None, target=Categories(["low", "high"]), bs=4,
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_file_that_is_broken_is_named_in_training(tmp_path, num_workers):
+    files = [tmp_path / f"{i}.png" for i in range(4)]
+    for file in files:
+        Image.new("RGB", (2, 1)).save(file)
+    files[2].write_bytes(files[2].read_bytes()[:30])
+    dataset = Dataset(files, ["low", "high"] * 2, Categories(["low", "high"]))
+    data = DataBunch.create(dataset, None, tfms=flat, bs=4, num_workers=num_workers,
                             device=torch.device("cpu"))
-    with pytest.raises(ValueError, match=r"point\d cannot be had: KeyError: \d"):
+    with pytest.raises(ValueError, match=r"picture \S*2\.png"):
         run(linear(), data)

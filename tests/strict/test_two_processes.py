@@ -173,7 +173,7 @@ def test_they_find_the_same_curve_of_learning_rates(found):
     assert first == second == near(one, 1e-4) and len(one) == 8
 
 
-def test_pixels_without_a_label_weigh_nothing_wherever_they_are(found):
+def test_a_loss_that_ignores_pixels_is_the_same_in_two_processes(found):
     one, first, second = (found[name]["pixel losses"] for name in ("one", "first", "second"))
     assert first == second == near(one, 1e-4) and len(one) == 10
     one, first, second = (found[name]["pixel scores"] for name in ("one", "first", "second"))
