@@ -110,7 +110,7 @@ class Loader:
             multiprocessing_context="fork", pin_memory=self.device.type == "cuda",
             # Ctrl-C reaches workers too, but the parent should react.
             worker_init_fn=lambda worker: signal.signal(signal.SIGINT, signal.SIG_IGN),
-            generator=generator_for(self.seed, self.epoch))     # or it draws from torch's global one
+            generator=generator_for(self.seed, self.epoch))     # not torch's global one
         try:
             yield from loader
         except Exception as error:
