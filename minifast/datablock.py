@@ -78,7 +78,7 @@ class ImageList:
         return replace(self, files=tuple(self.files[i] for i in kept), rows=rows)
 
     def split_by_rand_pct(self, valid_pct: float = 0.2, seed: int = 42) -> "ImageList":
-        """int(valid_pct * n) random items are for validation, those that fastai v1 draws after
+        """int(valid_pct * n) random items are for validation. fastai v1 draws the same items after
         numpy.random.seed(seed)."""
         check.between("valid_pct", valid_pct, 0, 1)
         order = numpy.random.RandomState(seed).permutation(len(self.files))

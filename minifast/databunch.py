@@ -113,7 +113,7 @@ def preload(loader: Loader) -> None:
     for numbers, batch in zip(batches, bar(read, len(batches), "decode")):
         for part, items in zip(memory, batch):
             if items.shape[1:] != part.shape[1:]:
-                raise ValueError("pictures differ in size; give transform(size=...)")
+                raise ValueError("items differ in size; for pictures give transform(size=...)")
             part[numbers.start:numbers.stop] = items
     if loader.device.type == "cuda" and size <= torch.cuda.mem_get_info(loader.device)[0] / 4:
         memory = [part.to(loader.device) for part in memory]

@@ -50,6 +50,6 @@ def _check_mask(picture: Path, mask: Path) -> None:
                          f"{mask_turn}, its picture {picture} has {size} and {turn}; is it the "
                          "mask of another picture, or is only one of them turned?")
     if turn != mask_turn:
-        # Without names, so that Python shows it once. check_data lists all names.
+        # Without names, so that each process shows it once. check_data lists all names.
         warnings.warn("some pictures have an EXIF orientation that their masks do not have: look "
                       "at show_batch, and save both upright; check_data(data) names them")

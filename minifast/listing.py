@@ -63,8 +63,8 @@ def read_lines(file: Path) -> list[str]:
 
 
 def picture_files(folder: Path) -> tuple[Path, ...]:
-    """All pictures in a folder and below, sorted, but for hidden ones (.name). Links to folders are
-    followed, but for those that lead up, and each folder is read once."""
+    """All pictures in a folder and below, sorted. Hidden files are left out. Links to folders are
+    followed, except links to a parent, and each folder is read once."""
     check.exists("folder", folder, "check the path")
     files, todo, seen = [], [folder], set(folder.resolve().parents)
     while todo:

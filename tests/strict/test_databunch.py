@@ -258,3 +258,9 @@ def test_free_memory_is_what_linux_says_and_otherwise_without_a_limit(tmp_path, 
     assert databunch._free_memory() == float("inf")
     (tmp_path / "meminfo").write_text("MemFree: 7 kB\nMemAvailable: 4096 kB\nCached: 5 kB\n")
     assert databunch._free_memory() == 4096 * 1024
+
+
+def test_items_that_change_their_size_later_on_are_refused_by_preload():
+    items = [(torch.zeros(3, 4 + i // 16, 4, dtype=torch.uint8), 0) for i in range(20)]
+    with pytest.raises(ValueError, match="size"):
+        DataBunch.create(items, None, device=CPU, cache=True)

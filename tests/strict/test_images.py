@@ -264,7 +264,7 @@ def test_a_jpeg_is_decoded_at_reduced_scale_where_that_is_still_enough(
 
 def test_the_cut_is_the_same_part_of_the_picture_at_reduced_scale(tmp_path, decoded):
     # A ramp: column x has the brightness x. 243 rows to 48: 256 columns become 51 (5.02 to one),
-    # of which 48 are cut out from (51 - 48 + 1) // 2 = 2 on, though 1/4 of the pixels is decoded.
+    # The cut takes 48 of them, from (51 - 48 + 1) // 2 = 2 on, although a quarter is decoded.
     path = saved(from_array([list(range(256))] * 243), tmp_path / "a.jpg", quality=95)
     wanted = (torch.arange(2, 50) + 0.5) * 256 / 51 - 0.5
     assert (open_image(path, (48, 48))[0, 24] - wanted).abs().max() < 1.5

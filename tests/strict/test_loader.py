@@ -285,3 +285,13 @@ def test_no_batch_size_no_fewer_workers_than_none_and_no_empty_data_set(monkeypa
     for n, bs in ((9, 3), (3, 9)):                  # fewer than processes
         with pytest.raises(ValueError, match=r"\bbs\b.*\b4\b.*\b3$"):
             loader(Numbered(n), bs)
+
+
+@FORKS
+def test_workers_of_a_random_data_set_draw_other_numbers_in_each_epoch_and_again_by_seed():
+    def drawn() -> list[list[float]]:
+        batches = loader(Numbered(8, lambda i: torch.rand(())), 4, workers=2)
+        return [sum(epoch_of(batches), []) for _ in range(2)]
+
+    (first, second), again = drawn(), drawn()
+    assert not set(first) & set(second) and [first, second] == again

@@ -98,7 +98,7 @@ def test_masks_of_0_and_255_are_divided_where_that_is_said(tmp_path):
 def test_a_number_that_is_no_class_is_refused_with_the_file_and_all_its_values(tmp_path, values,
                                                                                seen):
     file = mask_file(tmp_path / "wrong_P.tif", [values], "int32")
-    for size in (None, (1, 1)):                                 # of which the centre is wrong
+    for size in (None, (1, 1)):                                 # the centre is wrong
         with pytest.raises(ValueError, match=rf"wrong_P\.tif.*{seen}\b.*\b12\b"):
             Masks([*"abcdefghijkl"]).encode(file, size)
 
