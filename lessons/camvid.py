@@ -175,7 +175,6 @@ learn.unfreeze()
 slow, fast = full_lr / s.lr_low[1], full_lr / s.lr_div[1]
 train(4, "full" if scratch else "full, unfrozen", full_lr if scratch else slice(slow, fast), lr)
 show(learn.recorder.plot_losses(), out / "losses-full.png")
-show(learn.recorder.plot_metrics(), out / "metrics-full.png")
 
 # %% Where is it wrong? On validation, class by class, and which class is taken for which
 taken = learn.score(partial(confusion, void_code=void))
@@ -183,7 +182,7 @@ print(iou_table(taken, codes, void))
 show(confusion_picture(taken.values, codes), out / "confusion.png")
 
 # %% And the pictures that it knows least of
-right = picture_scores(learn.model, learn.data.valid_dl, acc_camvid, learn.autocast)
+right = picture_scores(learn, learn.data.valid_dl, acc_camvid)
 show(learn.show_results(rows=3, void_code=void, items=worst(right, 3)), out / "worst.png")
 
 # %% One picture, and its mask at the size that the file has

@@ -23,7 +23,7 @@ from kit.settings import read_settings
 LESSONS = Path(__file__).resolve().parent
 # In the order of the lecture; of each lesson the pictures to keep.
 COURSE = {"data_block": ["batch"], "metrics": ["thresholds"], "transforms": ["matrices"],
-          "learning_rate": ["frozen", "unfrozen"], "fine_tuning": ["stages"], "planet": ["metrics"],
+          "learning_rate": ["frozen", "unfrozen"], "fine_tuning": ["losses"], "planet": ["losses"],
           "unet": ["u", "with-bridges", "without"], "camvid": ["confusion"],
           "where_time_goes": ["bars"]}
 WALKTHROUGHS = "planet", "camvid"

@@ -82,7 +82,7 @@ learn.fit_one_cycle(2, slice(5e-3))
 learn.unfreeze()
 learn.fit_one_cycle(2, slice(2e-4, 1e-3))
 print("batches", tuple(learn.data.one_batch()[0].shape))
-show(learn.recorder.plot_metrics(), out / "stages.png")
+show(learn.recorder.plot_losses(), out / "losses.png")
 
 # %% Why not below 64? A resnet halves five times: of 32 pixels a single one is left, of 64 four
 for size in (32, 64, 128):

@@ -1,7 +1,7 @@
 """Which learning rate? Try them all, from far too low to far too high, and look at the loss.
 
 You do the LR range test by hand, check ours against it, and see why its curve looks as it does,
-frozen and unfrozen. Takes half a minute. Read next: minifast/lr_rule.py, minifast/lr_finder.py.
+frozen and unfrozen. Takes half a minute. Read next: minifast/lr_finder.py.
 """
 
 from copy import deepcopy
@@ -54,9 +54,9 @@ for rate, (x, y) in zip(rates, batches):
     losses.append(loss.item())
 show(chart({"loss": (rates, losses)}, "learning rate", "loss", log="xy"), out / "by-hand.png")
 
-# %% Ours is one line, and stops when the smoothed loss, a running average, is four times its best
-# It turns later than the losses, so what is marked on it is read off those, averaged over half a
-# decade to each side. (Losses above its top are drawn at its top.)
+# %% Ours is one line, and stops when three losses in a row are far above where they began
+# The smoothed loss is a running average, which turns late. So what is marked on it is read off the
+# losses, averaged over half a decade to each side. (Losses above its top are drawn at its top.)
 curve = lr_find(learn)
 print("as by hand:", np.allclose(curve.losses[:60], losses[:60], rtol=1e-3))
 show(curve.plot(), out / "frozen.png")

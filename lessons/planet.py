@@ -175,7 +175,6 @@ stages.append(train_stage(learn, out, 4, "big, unfrozen", s.epochs, lr))
 # %% What happened: in pictures, and in a table, beside the answers that never looked
 show(learn.recorder.plot_losses(), out / "losses.png")
 show(learn.recorder.plot_lr(), out / "rates.png")
-show(learn.recorder.plot_metrics(), out / "metrics.png")
 print_table(stages, baselines)
 
 # %% Where is it wrong? Tag by tag, and the tiles on which each tag is missed most

@@ -166,8 +166,7 @@ report(step | {"backward": difference(step["backward"], step["forward"])})
 print(f"precision auto is {'bfloat16' if uses_bfloat16(device, 'auto') else 'float32'} here")
 
 # %% An epoch of ours, beside a bare loop over the same batches, and beside the step alone
-# The Learner copies all weights first, lest a loss that is NaN spoil them: that is a part of an
-# epoch of so few batches, and nothing of a long one (--pictures 1024).
+# The Learner also tries the model on two pictures first, and reads the losses every ten batches.
 bare, ours, float32 = training(small), training(small), training(small, "float32")
 epochs = report(race({"step alone": lambda: t.bare([fixed] * len(small)),
                       "bare loop": lambda: bare.bare(small), "Learner": ours.epoch,

@@ -5,7 +5,8 @@ __version__ = "0.2.0"
 # The core, in reading order: each module imports only earlier ones, and tools.
 READING_ORDER = [
     "metrics", "schedules", "images", "targets", "dataset", "loader", "databunch", "listing",
-    "datablock", "geometry", "transforms", "resnet", "groups", "recorder", "checkpoints",
-    "training", "unet", "predictions", "learner", "lr_rule", "lr_finder", "vision",
-    # What comes after training. You can stop before these:
+    "datablock", "geometry", "transforms", "resnet", "unet", "groups", "recorder", "results",
+    "learner", "lr_finder", "vision"]
+# What comes after training, and will move to extras
+AFTER_TRAINING = [
     "tta", "inference", "submission", "thresholds", "interpret", "findings", "leaks", "doctor"]

@@ -47,8 +47,7 @@ class ImageList:
     @classmethod
     def from_csv(cls, path: Path | str, csv_name: str, folder: str = "", suffix: str = "",
                  column: int | str = 0) -> "ImageList":
-        """The pictures path/folder/name + suffix, for each name in a column of path/csv_name. The
-        column is a number from 0, or a name in the header."""
+        """The pictures path/folder/name + suffix, for each name in a column of path/csv_name."""
         csv, folder = Path(path, csv_name), Path(path, folder)
         rows = read_csv(csv)
         column = column_of(rows, column)
@@ -58,8 +57,7 @@ class ImageList:
             raise ValueError(f"{csv} names {len(missing)} of {len(files)} pictures that have no "
                              f"file: {check.some(missing, 3)}; check folder and suffix={suffix!r}")
         if (folder / (column + suffix)).is_file():
-            raise ValueError(f"{csv}, line 1: there is a picture {column}, so this is no header; "
-                             "write one above it, such as image_name,tags")
+            raise ValueError(f"{csv}, line 1 is a picture; write a header above: image_name,tags")
         unique(f"picture names in {csv}", files)
         return cls(Path(path), tuple(files), tuple(rows))
 
@@ -89,8 +87,8 @@ class ImageList:
         n, valid = len(self.files), [int(i) for i in valid_idx]
         train = sorted(set(range(n)) - set(valid))
         if not train or not valid or len(train) + len(valid) != n:
-            raise ValueError(f"for validation wanted different numbers from 0 to {n - 1}, not none "
-                             f"and not all; got {len(valid)}: {check.some(valid)}")
+            raise ValueError("for validation wanted some different numbers from 0 to "
+                             f"{n - 1}, got {len(valid)}: {check.some(valid)}")
         return self._split(train, valid)
 
     def split_by_folder(self, train: str = "train", valid: str = "valid") -> "ImageList":
@@ -107,8 +105,8 @@ class ImageList:
         wanted = {Path(line).name for line in read_lines(self.path / name)}
         unknown = sorted(wanted - {file.name for file in self.files})
         if unknown:
-            raise ValueError(f"{self.path / name} names {len(unknown)} files that are not there: "
-                             f"{check.some(unknown)}; check their suffix, and the folder")
+            raise ValueError(f"{self.path / name} names {len(unknown)} files that are not there, "
+                             f"{check.some(unknown)}; check suffixes")
         return self.split_by_idx([i for i, file in enumerate(self.files) if file.name in wanted])
 
     def split_none(self) -> "ImageList":
@@ -139,8 +137,7 @@ class ImageList:
         """The label of a file is func(file): its class as a string, its tags as a list of strings,
         or the file of its mask as a Path.
 
-        classes  in the order of the model's outputs; None: those of all items, sorted. Masks need
-                 them: they are the names of their numbers
+        classes  in the order of the model's outputs; None, but not for masks: all labels, sorted
         div      for masks of 0 and 255, which stand for the classes 0 and 1
         """
         self._need_first(self.train, "a label", "split_by_rand_pct(0.2) or another split_...")
@@ -211,22 +208,17 @@ def _classes_for(labels: dict[Path, object], train: Sequence[Path],
     tags = {file: [label] if kind is str else label for file, label in labels.items()}
     for file, label in labels.items():
         if not isinstance(label, kind) or not all(isinstance(tag, str) for tag in tags[file]):
-            raise ValueError(f"{file} has the label {label!r}; wanted strings (classes), lists of "
-                             "strings (tags) or Paths (of masks), the same for all files")
+            raise ValueError(f"{file} has the label {label!r}; wanted for every file a string, or "
+                             "for every file a list of strings, or the Path of a mask")
     classes = sorted(set().union(*tags.values()) - {""}) if classes is None else list(classes)
     check.between("number of classes in the labels", len(classes), 1)
     unique("classes", classes)
     target = (Categories if kind is str else Tags)(classes)
-    for file, label in labels.items():
-        try:
-            target.encode(label)
-        except ValueError as error:
-            raise ValueError(f"label of {file}: {error} (of a mask, give the Path)") from None
+    for file, names in tags.items():
+        for name in names:
+            check.one_of(f"class in the label of {file} (masks need a Path)", name, classes)
     _warn([file.name for file, names in tags.items() if not names], "pictures have no tag")
     _warn(set(classes) - set().union(*map(tags.get, train)), "classes are in no training picture")
-    alike = [name.strip().casefold() for name in classes]
-    _warn([name for name, key in zip(classes, alike) if alike.count(key) > 1],
-          "classes are the same but for capital letters or spaces")
     _warn(classes if len(classes) > max(10, len(labels) / 2) else [],
           "classes are more than half as many as pictures", "; is it the right column?")
     _warn([name for name in classes if re.match(MISTAKES, name, re.IGNORECASE)],

@@ -74,8 +74,8 @@ class DataBunch:
     def need(self, name: str) -> Loader | Target:
         """The loader or the target with this name. Raises ValueError if there is none."""
         if getattr(self, name) is None:
-            raise ValueError(f"no {name}: valid_dl needs a split, test_dl add_test_folder, target "
-                             "labels or DataBunch.create(target=...)")
+            raise ValueError(f"no {name}: valid_dl needs a split, test_dl add_test_folder, and "
+                             "target labels")
         return getattr(self, name)
 
     def show_batch(self, rows: int = 3, train: bool = True) -> Image.Image:
@@ -96,16 +96,15 @@ class DataBunch:
 
 
 def preload(loader: Loader) -> None:
-    """Read all items once, with a worker for each core, and keep them in memory: on the GPU if they
-    take at most a quarter of its free memory. If they take more than half of the free main memory,
-    keep none and say so. Items must have one size, and must never change."""
+    """Read all items once and keep them in memory, on the GPU if they take at most a quarter of its
+    free memory. If they take more than half of the free main memory, keep none and say so."""
     n, target = len(loader.dataset), getattr(loader.dataset, "target", None)
     x, y = next(loader.read([[0]], num_workers=0))
     y = y.byte() if isinstance(target, Masks) and len(target.classes) <= 256 else y
     size, free = n * (x.nbytes + y.nbytes), _free_memory() / processes.COUNT
     if size > free / 2:
-        print(f"cache=True has no effect: {n:,} items take {size / 1e9:.2f} GB, more than half of "
-              f"the {free / 1e9:.2f} GB that are free here. Give cache=False, or a smaller size")
+        print(f"cache=True has no effect: {n:,} items take {size / 1e9:.2f} GB, and "
+              f"{free / 1e9:.2f} GB are free. Give cache=False, or a smaller size")
         return
     memory = [part.new_empty(n, *part.shape[1:]) for part in (x, y)]
     batches = [range(n)[start:start + 16] for start in range(0, n, 16)]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from minifast.tools import check
 
-METHODS = ["crop", "pad", "squish"]
+METHODS = ["crop", "squish"]
 File = Path | str | Image.Image             # a path, or a picture that you opened with Pillow
 
 # What undoes each EXIF orientation. 5 to 8 swap rows and columns.
@@ -27,7 +27,6 @@ def open_image(file: File, size: tuple[int, int] | None = None, method: str = "c
 
     size    (rows, columns) wanted, or None for the file's own size
     method  crop    scale until the picture covers the size, and cut off what is over
-            pad     scale until it fits into the size, and mirror its border
             squish  scale rows and columns separately, so that shapes change
 
     Raises ValueError with the file's name if it is missing, truncated or no picture.
@@ -40,7 +39,7 @@ def open_image(file: File, size: tuple[int, int] | None = None, method: str = "c
         # When it shrinks a picture, BILINEAR averages over all pixels: no jagged edges.
         if picture.size != scaled[::-1]:
             picture = picture.resize(scaled[::-1], Image.BILINEAR)
-        pixels = crop_pad(numpy.asarray(picture).transpose(2, 0, 1), size)      # (3, h, w)
+        pixels = cropped(numpy.asarray(picture).transpose(2, 0, 1), size)       # (3, h, w)
     return torch.from_numpy(pixels.copy())
 
 
@@ -60,7 +59,7 @@ def open_mask(file: File, size: tuple[int, int] | None = None, method: str = "cr
         if div and not numpy.isin(numbers, (0, 255)).all():
             raise ValueError("div=True is for masks of 0 and 255, this one has "
                              f"{check.some(numpy.unique(numbers).tolist())}")
-        return torch.from_numpy(crop_pad(numbers // 255 if div else numbers, size))     # (h, w)
+        return torch.from_numpy(cropped(numbers // 255 if div else numbers, size))      # (h, w)
 
 
 def image_size(file: File) -> tuple[int, int]:
@@ -75,30 +74,22 @@ def header(file: File) -> tuple[tuple[int, int], int]:
 
 
 def scaled_size(have: tuple[int, int], size: tuple[int, int], method: str) -> tuple[int, int]:
-    """The size to which a picture of size `have` is scaled, before crop_pad makes it `size`.
-
-    crop keeps the shape and makes no side smaller than wanted, pad makes none larger. Sides are
-    rounded half to even, and at least 1. Source: fastai v1, vision/image.py.
+    """The size to which a picture of size `have` is scaled, before `cropped` makes it `size`. The
+    method crop keeps its shape. Sides are rounded half to even. Source: fastai v1, vision/image.py.
     """
     check.one_of("method", method, METHODS)
     check.between("size", min(size), 1)
     if method == "squish":
         return tuple(size)
-    ratio = (min if method == "crop" else max)(have[0] / size[0], have[1] / size[1])
-    return max(1, round(have[0] / ratio)), max(1, round(have[1] / ratio))
+    ratio = min(have[0] / size[0], have[1] / size[1])
+    return round(have[0] / ratio), round(have[1] / ratio)
 
 
-def crop_pad(pixels: numpy.ndarray, size: tuple[int, int] | None) -> numpy.ndarray:
-    """Bring pixels (..., rows, columns) to a size: mirror what is missing, and keep the centre.
-
-    A side that is too short gets (wanted - have + 1) // 2 mirrored pixels at each end. A side that
-    is then too long is cut from (have - wanted + 1) // 2 on. Source: fastai v1, crop_pad.
-    """
-    if size is None or pixels.shape[-2:] == tuple(size):
+def cropped(pixels: numpy.ndarray, size: tuple[int, int] | None) -> numpy.ndarray:
+    """The middle of pixels (..., rows, columns), in this size. A side that is too long is cut from
+    (have - wanted + 1) // 2 on. Source: fastai v1, crop_pad."""
+    if size is None:
         return pixels
-    missing = [max(0, new - old + 1) // 2 for old, new in zip(pixels.shape[-2:], size)]
-    borders = [(0, 0)] * (pixels.ndim - 2) + [(pad, pad) for pad in missing]
-    pixels = numpy.pad(pixels, borders, mode="reflect")     # repeated if the picture is small
     top, left = ((old - new + 1) // 2 for old, new in zip(pixels.shape[-2:], size))
     return pixels[..., top:top + size[0], left:left + size[1]]
 

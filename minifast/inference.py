@@ -9,24 +9,26 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
 
-from minifast.checkpoints import EXPORTED, same_weights
 from minifast.databunch import DataBunch
 from minifast.dataset import Dataset
 from minifast.images import METHODS, File
+from minifast.learner import EXPORTED
 from minifast.listing import picture_files
 from minifast.loader import Stats
-from minifast.predictions import predict
+from minifast.results import predict
 from minifast.targets import Categories, Masks, Tags, Target
 from minifast.tools import check
 from minifast.tools.device import default_device, uses_bfloat16
 from minifast.tools.files import load_tensors
 from minifast.tools.seeds import seeded
 from minifast.tta import mean_over_views
-from minifast.vision import build
+from minifast.unet import UNet
+from minifast.vision import ARCHS, cnn, unet
 
 FIELDS = {"model": dict, "recipe": dict, "target": str, "classes": list, "div": bool,
           "size": list | None, "method": str, "stats": list | None,
@@ -55,7 +57,6 @@ def load_learner(file: Path | str, arch: Callable[[], nn.Module] | None = None,
     try:
         with seeded(0):
             model = build(saved["recipe"], len(saved["classes"]), arch)
-        same_weights(file, saved["model"], model.state_dict())
         model.load_state_dict(saved["model"])
     except Exception as error:              # whatever a net of another shape complains of
         raise ValueError(f"the model of {file} cannot be made: {error}") from error
@@ -71,8 +72,33 @@ def load_learner(file: Path | str, arch: Callable[[], nn.Module] | None = None,
                      torch.autocast(device.type, torch.bfloat16, enabled=fast))
 
 
+def build(recipe: dict, classes: int, arch: Callable[[], nn.Module] | None) -> nn.Module:
+    """The model that a recipe describes, for so many classes, with new weights.
+
+    recipe  a dict; its "kind" says what else is in it
+            UNet       channels, levels              UNet
+            cnn        arch                          cnn
+            unet       arch, bottle                  unet
+            own        arch                          the whole model is what arch() returns
+    arch    the constructor; None: for cnn and unet the one in ARCHS that has the recipe's name
+
+    Raises ValueError on another kind, and where there is no such constructor ("own" needs one).
+    """
+    kind, name = recipe.get("kind"), recipe.get("arch")
+    check.one_of("kind of model", kind, ["UNet", "cnn", "unet", "own"])
+    if kind == "UNet":
+        return UNet(classes, recipe["channels"], recipe["levels"])
+    if arch is None and (kind == "own" or name not in ARCHS):
+        raise ValueError(f"it is made of {name!r}, which is none of ours; give "
+                         "load_learner(file, arch=its constructor)")
+    arch = arch or ARCHS[name]
+    if kind == "own":
+        return arch()
+    return cnn(arch, classes) if kind == "cnn" else unet(arch, classes, bottle=recipe["bottle"])
+
+
 def read_exported(file: Path | str) -> dict:
-    """What checkpoints.export wrote to a file: a dict with FIELDS, of these types.
+    """What Learner.export wrote to a file: a dict with FIELDS, of these types.
 
     Raises ValueError, naming the file, where it cannot be read, is no exported model (one of
     learn.save, for example), or a field is missing, of another type, or none of its choices. Also,
@@ -137,20 +163,22 @@ class Predictor:
     device: torch.device
     autocast: torch.autocast
 
-    def data_of(self, files: Sequence[Path], bs: int = 64,
-                num_workers: int | None = None) -> DataBunch:
-        """A DataBunch whose test_dl has these files; bs and num_workers as in DataBunch.create."""
+    def learner_of(self, files: Sequence[Path], bs: int = 64,
+                   num_workers: int | None = None) -> SimpleNamespace:
+        """What the functions of results want of a Learner: model, autocast, and data whose test_dl
+        has these files; bs and num_workers as in DataBunch.create."""
         dataset = Dataset(files, None, self.target, self.size, self.method)
         data = DataBunch.create(dataset, None, dataset, self.target, None, bs, bs, num_workers,
                                 self.device)
-        return data if self.stats is None else data.normalize(self.stats)
+        data = data if self.stats is None else data.normalize(self.stats)
+        return SimpleNamespace(model=self.model, data=data, autocast=self.autocast)
 
     def predict(self, file: File,
                 thresh: float | Tensor | None = None) -> tuple[str, Tensor, Tensor]:
         """(caption, decision, probabilities) of a picture, as Learner.predict has them; a mask has
         the size of the picture. thresh None: the one that was exported."""
         thresh = self.thresh if thresh is None else thresh
-        return predict(self.model, self.data_of([file]), file, thresh, self.autocast)
+        return predict(self.learner_of([file]), file, thresh)
 
     def predict_files(self, files: Path | str | Sequence[Path | str], views: int = 1, bs: int = 64,
                       num_workers: int | None = None) -> Predictions:
@@ -166,8 +194,8 @@ class Predictor:
         """
         check.one_of("number of views", views, [1, 2, 8])
         files = files_in(files)
-        loader = self.data_of(files, bs, num_workers).test_dl
-        likely, _ = mean_over_views(self.model, loader, self.target, self.autocast, views)
+        learn = self.learner_of(files, bs, num_workers)
+        likely, _ = mean_over_views(learn, learn.data.test_dl, views)
         return Predictions(files, likely, self.target)
 
 

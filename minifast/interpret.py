@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy
 from PIL import Image, ImageDraw
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 import torch.nn.functional as F
 
 from minifast.images import open_image, to_pil
 from minifast.loader import Loader
 from minifast.metrics import Metric, Score, name_of, score
+from minifast.results import evaluating, full_gpu, outputs
 from minifast.thresholds import check_tags, one_per_tag, table
 from minifast.tools import check
 from minifast.tools.draw import FONT, grid
-from minifast.training import evaluating, full_gpu, outputs
 
 
 def tag_counts(probabilities: Tensor, targets: Tensor, thresh: float | Tensor = 0.2) -> Tensor:
@@ -117,16 +117,15 @@ def worst_per_tag_picture(probabilities: Tensor, targets: Tensor, names: Sequenc
     return grid([to_pil(open_image(files[i], size)) for _, i in cells], captions, k)
 
 
-def picture_scores(model: nn.Module, loader: Loader, metric: Metric,
-                   autocast: torch.autocast) -> Tensor:
+def picture_scores(learn: object, loader: Loader, metric: Metric) -> Tensor:
     """The value of a metric for each picture of a loader by itself, (n) float64 on the CPU, in
     order; NaN where nothing counts (all void).
     metric   as for training: (logits, targets), here of one picture, -> Score or a number
-    model, loader, autocast   see training.outputs; the model is `evaluating`
+    learn    a Learner; its model is `evaluating`
     """
-    with full_gpu(loader), evaluating(model):
+    with full_gpu(loader), evaluating(learn.model):
         batches = [[float(score(metric, logits[i:i + 1], y[i:i + 1])) for i in range(len(y))]
-                   for logits, y in outputs(model, loader, autocast)]
+                   for logits, y in outputs(learn, loader)]
     return torch.tensor(sum(batches, []), dtype=torch.float64)
 
 

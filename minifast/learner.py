@@ -1,214 +1,303 @@
-"""Everything that belongs to one model, in one place: data, loss, optimiser, history."""
+"""One model and its training.
+
+    learn = Learner(data, UNet(data.c), metrics="accuracy")
+    learn.fit_one_cycle(5, 1e-3)                # five times train_epoch, then validate
+
+There are no callbacks: to have something else happen in training, change it here.
+"""
 
 from collections.abc import Callable, Sequence
-from inspect import isbuiltin, signature
+from inspect import signature
+from math import isfinite
 from pathlib import Path
+from time import perf_counter
 
-from PIL import Image
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from minifast.checkpoints import (export, open_checkpoint, read_state, report, restore_optimizer,
-                                  save_checkpoint)
+from minifast import results
 from minifast.databunch import DataBunch
 from minifast.groups import freeze_to, group_rates, summary
-from minifast.images import File
-from minifast.metrics import Metric, Metrics, Score, chosen, name_of
-from minifast.predictions import get_preds, predict, show_results
+from minifast.listing import unique
+from minifast.metrics import Metric, Metrics, Score, chosen, name_of, score
 from minifast.recorder import COLUMNS, Recorder
 from minifast.schedules import one_cycle
-from minifast.tools import check
-from minifast.tools.device import uses_bfloat16
-from minifast.tools.files import refuse_existing, save_tensors
-from minifast.training import Loss, Schedule, fit, scores, validate
+from minifast.targets import Tags
+from minifast.tools import check, device, files, processes, progress
+from minifast.tools.seeds import seeded
 
+Loss = Callable[[Tensor, Tensor], Tensor]               # (logits, targets) -> 0-dim, a mean
+Schedule = Callable[[int], tuple[list[float], float]]   # batch -> a rate per group, momentum
 MOMENTUM = 0.9                                          # Adam's beta1 outside fit_one_cycle
+EXPORTED = "a model for minifast.inference"             # what a file of export says of itself
 
 
 class Learner:
-    """A model and what it takes to train it. Its methods hand on to the modules before this one.
+    """A model, and what its training needs: data, loss, metrics, optimizer and history (recorder).
+    Assign learn.data to go on with other data of the same classes, such as bigger pictures.
 
-    data       a DataBunch; `learn.data = bigger` goes on with other pictures of the same classes
-    model      any module that turns (n, 3, h, w) into logits
-    loss_func  (logits, targets) -> 0-dim mean; None takes the one that goes with data.target
-    metrics    functions, partials, or names: metrics.chosen
-    groups     layer groups, first to last; None makes the model one group
-    wd         weight decay, unless a fit says otherwise
-    precision  "auto" or "float32": device.uses_bfloat16
-    recorder   the history of all fits
+    loss_func  None: the loss that goes with data.target
+    metrics    functions or names, see metrics.chosen
+    groups     layer groups, first to last; None: the whole model is one
+    wd         weight decay
+    precision  "auto" or "float32", see device.uses_bfloat16
     """
 
     def __init__(self, data: DataBunch, model: nn.Module, loss_func: Loss | None = None,
                  metrics: Metrics = (), groups: list[nn.Module] | None = None,
                  wd: float = 1e-2, precision: str = "auto"):
-        if loss_func is None and data.target is None:
-            raise ValueError("which loss? give Learner(loss_func=...), or data with a target")
-        self._data, self.loss_func = data, loss_func or data.target.loss
+        self.data, self.target, self.classes = data, data.target, data.classes
+        self.wd, self.recorder = float(wd), Recorder()
+        self.loss_func = data.need("target").loss if loss_func is None else loss_func
         self.metrics = chosen(metrics)
-        for function in self.metrics:
-            try:
-                if not isbuiltin(getattr(function, "func", function)):      # without a signature
-                    signature(function).bind("logits", "targets")
-            except (TypeError, ValueError) as error:
-                raise TypeError(f"metric {name_of(function)} cannot take (logits, targets) alone: "
-                                f"{error}; preset the rest with partial") from error
-        columns = [*COLUMNS, *map(name_of, self.metrics)]
-        if len(set(columns)) < len(columns):
-            raise ValueError(f"columns of the history must differ, got {', '.join(columns)}")
-        device = data.train_dl.device
-        fast = uses_bfloat16(device, precision)
-        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=fast)
+        for metric in self.metrics:
+            signature(metric).bind("logits", "targets")     # preset other arguments by partial
+        unique("columns of the history", [*COLUMNS, *map(name_of, self.metrics)])
+        where = data.train_dl.device
+        fast = device.uses_bfloat16(where, precision)
+        self.autocast = torch.autocast(where.type, torch.bfloat16, enabled=fast)
         layout = torch.channels_last if fast else torch.preserve_format
-        self.model = model.to(device, memory_format=layout)
-        self.groups, self.wd = groups or [self.model], wd
-        self.recorder = Recorder()
-        self.freeze_to(0)
-
-    @property
-    def data(self) -> DataBunch:
-        """The data of the next fit. Raises ValueError where the new one has other classes."""
-        return self._data
-
-    @data.setter
-    def data(self, data: DataBunch) -> None:
-        """Go on with other data, of the same kind of target and the same classes."""
-        if (type(data.target), data.classes) != (type(self._data.target), self._data.classes):
-            raise ValueError(f"the model answers for {self._data.classes}, the new data has "
-                             f"{data.classes}; make a new learner for other classes")
-        self._data = data
+        self.model = model.to(where, memory_format=layout)
+        self.groups = groups or [self.model]
+        self.unfreeze()
 
     def freeze_to(self, n: int) -> None:
-        """Train the layer groups from number n on (groups.freeze_to), with a new optimiser."""
+        """Train the layer groups from number n on (groups.freeze_to), with a new optimizer."""
         freeze_to(self.groups, n)
         self.frozen_to = n % len(self.groups)
-        self.optimizer = AdamW(
-            [{"params": [p for p in group.parameters() if p.requires_grad]}
-             for group in self.groups],
-            betas=(MOMENTUM, 0.99), eps=1e-8, weight_decay=self.wd, fused=True)
+        self.optimizer = AdamW([{"params": [p for p in group.parameters() if p.requires_grad]}
+                                for group in self.groups],
+                               betas=(MOMENTUM, 0.99), weight_decay=self.wd, fused=True)
 
     def freeze(self) -> None:
-        """Train the last layer group only, and BatchNorm."""
+        """Train the last layer group and BatchNorm only."""
         self.freeze_to(-1)
 
     def unfreeze(self) -> None:
-        """Train everything."""
         self.freeze_to(0)
 
+    def summary(self) -> str:
+        return summary(self.groups)
+
+    def train_batch(self, model: nn.Module, x: Tensor, y: Tensor, rates: list[float],
+                    momentum: float) -> Tensor:
+        """One step of the optimizer, with a rate for each layer group, and momentum, Adam's beta1.
+        Returns the loss before it, 0-dim, detached. model is self.model, or the parallel one."""
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"], group["betas"] = rate, (momentum, group["betas"][1])
+        with self.autocast:
+            logits = model(x)
+        loss = self.loss_func(logits.float(), y)        # bfloat16 has only 2 or 3 digits
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+    def train_epoch(self, schedule: Schedule) -> None:
+        """Train on each batch once. The schedule says how, for each batch of this fit."""
+        loader, history, first = self.data.train_dl, self.recorder, len(self.recorder.rates)
+        loader.epoch = len(history.epochs)      # so that a resumed fit goes on with the next one
+        model = processes.parallel(self.model.train())
+        try:
+            with results.full_gpu(loader), seeded(loader.seed, loader.epoch, processes.RANK):
+                for x, y in progress.bar(loader, len(loader), "train", history.train_loss):
+                    rates, momentum = schedule(len(history.rates) - history.fits[-1])
+                    loss = self.train_batch(model, x, y, rates, momentum)
+                    history.add_batch(loss, rates, momentum)
+                    if len(history.rates) % 10 == 0:
+                        self._refuse_broken_loss(first)
+            self._refuse_broken_loss(first)
+        finally:
+            history.read_losses()               # after Ctrl-C: what was learned stays
+        processes.share_buffers(self.model)
+
+    def _refuse_broken_loss(self, first: int) -> None:
+        """Raise ValueError unless all losses from batch `first` on are finite."""
+        history, loader = self.recorder, self.data.train_dl
+        history.read_losses()
+        for step, loss in enumerate(history.losses[first:], first):
+            if not isfinite(loss):
+                names = getattr(loader.dataset, "files", range(len(loader.dataset)))
+                names = [names[i] for i in loader.item_numbers(loader.epoch - 1)[step - first]]
+                raise ValueError(f"the loss is {loss} at batch {step}, with rates "
+                                 f"{history.rates[step]}, so the weights are spoiled. Lower the "
+                                 f"rates, or look for bad values in: {check.some(names, 99)}")
+
+    def scores(self, metrics: Sequence[Metric]) -> dict[str, Score]:
+        """valid_loss and metrics, by name, on the validation set: exact for any batch size."""
+        loader, names = self.data.need("valid_dl"), list(map(name_of, metrics))
+        totals = dict.fromkeys(["valid_loss", *names], Score(0, 0))
+        with results.full_gpu(loader), results.evaluating(self.model):
+            for logits, y in results.outputs(self, loader):
+                loss = self.loss_func(logits, y).double()
+                totals["valid_loss"] += Score(loss * len(y), len(y))
+                for name, metric in zip(names, metrics):
+                    totals[name] += score(metric, logits, y)
+        return totals
+
+    def score(self, metric: Metric) -> Score:
+        """The Score of one metric, such as metrics.mean_iou: it has the values per class."""
+        return self.scores([metric])[name_of(metric)]
+
+    def validate(self) -> dict[str, float]:
+        """valid_loss and the learner's metrics, by name, on the validation set."""
+        return {name: float(total) for name, total in self.scores(self.metrics).items()}
+
+    def check_outputs(self) -> None:
+        """Try the model on two training pictures. Raises ValueError unless its outputs fit the
+        targets and classes of the data. Changes no weights, buffers or random numbers."""
+        loader, target, came = self.data.train_dl, self.data.target, "nothing"
+        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
+        with seeded(0), torch.no_grad():
+            x, y = loader.one_batch(loader.item_numbers(0)[0][processes.RANK::processes.COUNT][:2])
+            try:
+                with results.full_gpu(loader), self.autocast:
+                    out = self.model.train()(x)     # some give more in training: a tuple
+                came = getattr(out, "shape", type(out).__name__)
+                wanted = (came if target is None else y.shape if isinstance(target, Tags)
+                          else (len(y), len(target.classes), *y.shape[1:]))
+                # cross_entropy itself would accept too many classes.
+                if came != wanted or target != self.target:
+                    raise ValueError(f"wanted {tuple(wanted)}, and the classes {self.classes}")
+                if self.loss_func(out.float(), y).ndim > 0:
+                    raise ValueError("the loss should be one number, 0-dim")
+            except Exception as error:              # a model or loss of your own can raise anything
+                raise ValueError(f"the model gives {came} for {len(y)} pictures; the data has "
+                                 f"targets {y.shape}, classes {self.data.classes}: {error}"
+                                 ) from error
+            finally:
+                for buffer, before in buffers:
+                    buffer.copy_(before)
+
     def fit(self, epochs: int, lr: float | slice, wd: float | None = None) -> None:
-        """Train for some epochs at constant rates: lr as in groups.group_rates; wd, the weight
-        decay, is the learner's where it is None. Errors: training.fit."""
+        """Train at constant rates. lr is as in groups.group_rates, wd None is the learner's."""
         rates = group_rates(lr, len(self.groups))
         self._fit(epochs, lambda batch: (rates, MOMENTUM), wd)
 
     def fit_one_cycle(self, epochs: int, max_lr: float | slice, pct_start: float = 0.3,
                       wd: float | None = None, checkpoint: Path | str | None = None,
                       resume: bool = False) -> None:
-        """Train with the one-cycle policy: each layer group's rate goes from peak / 25 up to peak
-        and down to peak / 250000, momentum from .95 to .85 and back. The peaks are max_lr, as in
-        groups.group_rates; epochs, wd, errors as in fit. Source: fastai v1, fit_one_cycle.
+        """Train with the one-cycle policy. The rate of each layer group rises from a 25th of its
+        peak and falls to almost 0. Momentum falls from 0.95 to 0.85 and rises again.
 
-        pct_start   share of the batches, 0..1, in which rates rise
-        checkpoint  a file in which all is saved before the first epoch and after each
-        resume      if that file is there, go on where the same fit was cut off: bit-equal on a CPU
+        max_lr      the peaks, as in groups.group_rates
+        pct_start   share of the batches in which the rates rise
+        checkpoint  a file in which everything is saved before the first epoch and after each
+        resume      go on from that file, if it is there; on a CPU the end is the same to the bit
 
-        Raises ValueError where the checkpoint is there and resume is False, or its plan differs.
+        Source: fastai v1, callbacks/one_cycle.py.
         """
-        check.between("pct_start", pct_start, 0, 1)
-        loader, wd = self.data.train_dl, self.wd if wd is None else wd
-        peaks, batches = group_rates(max_lr, len(self.groups)), epochs * len(loader)
+        peaks, batches = group_rates(max_lr, len(self.groups)), epochs * len(self.data.train_dl)
         plan = {"epochs": int(epochs), "max_lr": peaks, "pct_start": float(pct_start),
-                "wd": float(wd), "bs": loader.bs, "seed": loader.seed,
-                "pictures": [len(self.data.train_ds), len(self.data.valid_ds or ())],
-                "size": list(map(int, getattr(self.data.train_ds, "size", None) or ())),
-                "frozen_to": self.frozen_to, "metrics": list(map(name_of, self.metrics))}
-
-        def save(done: int) -> None:
-            save_checkpoint(checkpoint, self.state(), self.recorder, loader.epoch, plan, done)
-
-        saved, done = open_checkpoint(checkpoint, plan, resume), 0
-        if saved is not None:
-            self.load(checkpoint)
-            vars(self.recorder).update(saved["history"])
-            done, loader.epoch = saved["done"], saved["next_epoch"]
-        elif checkpoint is not None:
-            save(0)                         # a full disk or a wrong folder shows now
+                "wd": float(self.wd if wd is None else wd), "batches": int(batches)}
 
         def schedule(batch: int) -> tuple[list[float], float]:
             rates = [one_cycle(batch, batches, peak / 25, peak, peak / 25e4, pct_start)
                      for peak in peaks]
             return rates, one_cycle(batch, batches, 0.95, 0.85, 0.95, pct_start)
 
-        self._fit(epochs, schedule, wd, done, None if checkpoint is None else save)
+        check.between("pct_start", pct_start, 0, 1)
+        done = 0
+        if resume and Path(checkpoint).exists():
+            saved = files.load_tensors(checkpoint)
+            if saved.get("plan") != plan:
+                raise ValueError(f"{checkpoint} is of another fit: {saved.get('plan')} there, "
+                                 f"{plan} here; go on as it began, or name another file")
+            self.load(checkpoint)
+            vars(self.recorder).update(saved["history"])
+            done = saved["done"]
+        elif checkpoint is not None:
+            files.refuse_existing(checkpoint, "resume=True goes on from it; or name another file")
+        self._fit(epochs, schedule, wd, done, checkpoint, plan)
 
     def _fit(self, epochs: int, schedule: Schedule, wd: float | None, done: int = 0,
-             save: Callable[[int], None] | None = None) -> None:
+             checkpoint: Path | str | None = None, plan: dict | None = None) -> None:
+        """Train for all epochs from number `done` on. After each one, validate, save and print."""
+        def save(done: int) -> None:
+            if checkpoint is not None:
+                files.save_tensors(checkpoint, {**self.state(), "history": vars(self.recorder),
+                                                "plan": plan, "done": done})
+
         check.between("epochs", epochs, 1)
+        self.check_outputs()
+        save(done)                              # a full disk or a wrong folder shows now
         for group in self.optimizer.param_groups:
-            group["weight_decay"] = self.wd if wd is None else wd
-        fit(self.model, self.data, self.loss_func, self.optimizer, epochs, schedule, self.metrics,
-            self.recorder, self.autocast, done, save)
+            group["weight_decay"] = self.wd if wd is None else float(wd)
+        history, valid = self.recorder, self.data.valid_dl is not None
+        names = ["valid_loss", *map(name_of, self.metrics)] if valid else []
+        columns = ["epoch", "train_loss", *names, "time"]
+        progress.print_row(columns, columns)
+        if done == 0:
+            history.fits.append(len(history.rates))
+        for epoch in range(done, epochs):
+            started = perf_counter()
+            self.train_epoch(schedule)
+            row = {"batch": len(history.losses), "train_loss": history.train_loss()}
+            history.epochs.append(row)
+            try:
+                row.update(self.validate() if valid else {})
+            finally:                            # a metric that fails does not lose the epoch
+                row["seconds"] = perf_counter() - started
+                save(epoch + 1)
+            progress.print_row([epoch, *(row[name] for name in columns[1:-1]),
+                                progress.minutes(row["seconds"])], columns)
 
-    def validate(self) -> dict[str, float]:
-        """valid_loss and the metrics on the validation set; see training.validate."""
-        loader = self.data.need("valid_dl")
-        return validate(self.model, loader, self.loss_func, self.metrics, self.autocast)
-
-    def score(self, function: Metric) -> Score:
-        """A metric function's Score on the validation set: what it has per class is still there."""
-        loader = self.data.need("valid_dl")
-        return scores(self.model, loader, self.loss_func, [function],
-                      self.autocast)[name_of(function)]
+    predict, show_results = results.predict, results.show_results       # with self as learn
 
     def get_preds(self, test: bool = False) -> tuple[Tensor, Tensor]:
-        """(probabilities, targets) of validation, or of the test set, in the order of their files;
-        see predictions.get_preds. Raises ValueError where there is no such set."""
-        loader = self.data.need("test_dl" if test else "valid_dl")
-        return get_preds(self.model, loader, self.data.need("target"), self.autocast)
-
-    def predict(self, file: File, thresh: float = 0.5) -> tuple[str, Tensor, Tensor]:
-        """(caption, decision, probabilities) of a picture: see predictions.predict."""
-        return predict(self.model, self.data, file, thresh, self.autocast)
-
-    def show_results(self, rows: int = 3, thresh: float = 0.5, void_code: int | None = None,
-                     items: Sequence[int] | None = None) -> Image.Image:
-        """Validation pictures, truth, answer; rows, thresh, void_code, items as in predictions."""
-        return show_results(self.model, self.data, rows, thresh, void_code, self.autocast, items)
-
-    def summary(self) -> str:
-        """A table of the layer groups, their parameters and how many of them train."""
-        return summary(self.groups)
+        """(probabilities, targets) of the validation or the test set, see results.get_preds."""
+        return results.get_preds(self, self.data.need("test_dl" if test else "valid_dl"))
 
     def state(self) -> dict:
-        """What `save` writes: weights, optimiser, freeze state, classes, and how many weights,
-        counted as tensors, each layer group has."""
+        """What save writes. groups is how many tensors of weights each layer group has."""
         return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "frozen_to": self.frozen_to, "classes": self.data.classes,
+                "frozen_to": self.frozen_to, "classes": self.classes,
                 "groups": [len(list(group.parameters())) for group in self.groups]}
 
     def save(self, file: Path | str, overwrite: bool = False) -> Path:
-        """Write state() to a file, whole or not at all, and return its path. Raises ValueError
-        where the file is there, unless `overwrite`."""
-        refuse_existing(file, "give another name, or overwrite=True", overwrite)
-        return save_tensors(file, self.state())
+        files.refuse_existing(file, "give another name, or overwrite=True", overwrite)
+        return files.save_tensors(file, self.state())
 
     def load(self, file: Path | str, with_opt: bool = True) -> None:
-        """Back to what `save` or a checkpoint wrote, and say what was and was not restored.
-
-        with_opt  False: weights alone; freeze state and optimiser stay as they are
-
-        Raises ValueError, and changes nothing, where the file cannot be read, or does not fit.
-        """
-        saved = read_state(file, self.state())
-        print(f"{file}: {report(saved, with_opt, self.frozen_to)}")
+        """Restore what save or a checkpoint wrote, and say so. with_opt=False: only the weights.
+        Raises ValueError, and changes nothing, if the file has other classes, groups or weights."""
+        saved, mine = files.load_tensors(file), self.state()
+        for name in ("classes", "groups"):
+            if saved.get(name) != mine[name]:
+                raise ValueError(f"{file} has {name} {saved.get(name)}, here they are {mine[name]}")
+        theirs, ours = ({name: weight.shape for name, weight in state["model"].items()}
+                        for state in (saved, mine))
+        wrong = [name for name in theirs | ours if ours.get(name) != theirs.get(name)]
+        if wrong:
+            raise ValueError(f"{len(wrong)} weights of {file} do not fit: {check.some(wrong)}")
         self.model.load_state_dict(saved["model"])
+        rest = "optimizer and freeze state are as before"
         if with_opt:
             self.freeze_to(saved["frozen_to"])
-            restore_optimizer(self.optimizer, saved["optimizer"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            for parameter, values in self.optimizer.state.items():
+                for name, value in values.items():
+                    # The fused AdamW is wrong unless they lie in memory as the parameter does.
+                    if value.shape == parameter.shape:
+                        values[name] = torch.empty_like(parameter).copy_(value)
+            rest = f"optimizer, and freeze state: groups from {self.frozen_to} on train"
+        print(f"{file}: restored {len(saved['model'])} weights; {rest}")
 
     def export(self, file: Path | str, thresh: float | Tensor = 0.5,
                overwrite: bool = False) -> Path:
-        """Write to a file what inference.load_learner needs, and return its path: see thresh in
-        checkpoints.export. Raises ValueError where the file is there, unless `overwrite`."""
-        refuse_existing(file, "give another name, or overwrite=True", overwrite)
-        return export(file, self.model, self.data, thresh)
+        """Write what load_learner needs to a file, and return its path. thresh is for tags: which
+        probability is high enough; a number, or one for each tag."""
+        files.refuse_existing(file, "give another name, or overwrite=True", overwrite)
+        target, data = self.data.need("target"), self.data.train_ds
+        thresh, size = torch.as_tensor(thresh, dtype=torch.float32), getattr(data, "size", None)
+        check.one_of("number of thresholds", thresh.numel(), [1, self.data.c])
+        # The recipe says how to make the model again. Your own is made by calling its class.
+        recipe = {"kind": "own", "arch": type(self.model).__name__}
+        return files.save_tensors(file, {
+            "content": EXPORTED, "model": self.model.state_dict(), "thresh": thresh,
+            "recipe": getattr(self.model, "recipe", recipe),
+            "target": type(target).__name__, "classes": self.classes,
+            "div": getattr(target, "div", False), "method": getattr(data, "method", "crop"),
+            "size": None if size is None else list(map(int, size)),
+            "stats": self.data.train_dl.stats and [p.cpu() for p in self.data.train_dl.stats]})

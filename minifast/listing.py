@@ -11,11 +11,8 @@ SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".gif", "
 
 
 def read_csv(file: Path) -> list[dict[str, str]]:
-    """The rows of a CSV in UTF-8, each as {column: field}, but for empty rows.
-
-    Raises ValueError with file and line if a row goes on in the next line, as after a quote that is
-    not closed, or has not as many fields as the header, apart from empty ones at its end.
-    """
+    """The rows of a CSV in UTF-8, each as {column: field}. Empty rows are left out. Raises
+    ValueError with file and line if a quote is not closed, or fields are missing or too many."""
     check.exists("CSV", file, "check the path")
     columns, rows, line = [], [], 1
     try:
@@ -37,23 +34,22 @@ def read_csv(file: Path) -> list[dict[str, str]]:
                         raise ValueError(f"wanted {len(columns)} fields, as in the header")
                 line = reader.line_num + 1
     except (ValueError, csv.Error) as error:            # UnicodeDecodeError is a ValueError
-        raise ValueError(f"CSV {file}, line {line}: {error}; close each quote, and put a field "
-                         "that has a comma in quotes") from error
+        raise ValueError(f"CSV {file}, line {line}: {error}; check its quotes") from error
     unique(f"columns of {file}", columns)
     if not rows:
-        raise ValueError(f"CSV {file} has no rows; wanted a header, and a row for each picture")
+        raise ValueError(f"CSV {file} has no rows below its header")
     return rows
 
 
 def column_of(rows: Sequence[dict[str, str]], column: int | str) -> str:
-    """The name of a column of read_csv, given by this name or by its number from 0."""
+    """The name of a column, given by this name or by its number from 0."""
     names = list(rows[0])
     check.one_of("column", column, [*range(len(names)), *names])
     return column if isinstance(column, str) else names[column]
 
 
 def read_lines(file: Path) -> list[str]:
-    """The lines of a text file in UTF-8, such as names: no blank lines, no spaces around."""
+    """The lines of a text file in UTF-8, without blank lines and without spaces around."""
     check.exists("list", file, "check the path")
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
@@ -63,8 +59,8 @@ def read_lines(file: Path) -> list[str]:
 
 
 def picture_files(folder: Path) -> tuple[Path, ...]:
-    """All pictures in a folder and below, sorted. Hidden files are left out. Links to folders are
-    followed, except links to a parent, and each folder is read once."""
+    """All pictures in a folder and below, sorted, but for hidden files. Links to folders are
+    followed, and each folder is read once."""
     check.exists("folder", folder, "check the path")
     files, todo, seen = [], [folder], set(folder.resolve().parents)
     while todo:
@@ -78,7 +74,7 @@ def picture_files(folder: Path) -> tuple[Path, ...]:
             elif entry.suffix.lower() in SUFFIXES:
                 files.append(entry)
     if not files:
-        raise ValueError(f"folder {folder} holds no pictures; wanted files such as .jpg or .png")
+        raise ValueError(f"folder {folder} holds no pictures, such as .jpg or .png")
     # By parts, because Windows compares whole paths without regard to case.
     return tuple(sorted(files, key=lambda file: file.parts))
 

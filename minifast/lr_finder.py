@@ -1,62 +1,97 @@
-"""LR range test: train on some batches at ever higher rates, and see what the loss does.
+"""The LR range test: train on some batches at ever higher rates, and read a rate off the losses.
 
-Source: Smith 2015, arXiv 1506.01186; fastai v1, lr_find.
+A new head knows nothing. Its loss is flat, falls, and shoots up: take the rate at which it falls
+steepest. A trained model has little to gain. Its loss is flat, and then rises: take a tenth of the
+rate at this elbow. Source: Smith 2015, arXiv 1506.01186; fastai v1, lr_find; fast.ai, lesson 3.
 """
 
-from copy import deepcopy
-from dataclasses import dataclass, replace
+from copy import copy, deepcopy
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice, repeat
-from math import inf, isfinite
+from math import isfinite
 
 import numpy
+from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
-from torch import nn
-from torch.optim import Optimizer
 
 from minifast.groups import group_rates
 from minifast.learner import MOMENTUM, Learner
-from minifast.lr_rule import Suggestion, suggestion
 from minifast.recorder import smoothed
+from minifast.results import full_gpu
 from minifast.schedules import exponential
-from minifast.tools import check, draw, processes
-from minifast.tools.progress import bar
-from minifast.tools.seeds import seeded
-from minifast.training import (Loss, dropout_key, full_gpu, refuse_single_picture, set_rates,
-                               train_batch)
+from minifast.tools import check, draw, processes, progress, seeds
+
+START = 0.25        # the first losses, this share of them, tell the level and the noise
+CLEAR = 4           # a change counts if it is more than CLEAR * noise
+HIGH = 10           # a loss is high if it is above level + HIGH * noise,
+LATE = 0.9          # and above level + (this quantile of the losses - level) / HIGH
+REACH = 0.5         # losses are averaged over so many decades (factors of ten) to each side
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """What to pass to fit_one_cycle, and why."""
+
+    lr: float | slice | None            # None if the curve gives no clear answer
+    reason: str
+    marks: dict[str, float] = field(default_factory=dict)       # rates to mark in a picture
 
 
 @dataclass
 class LRCurve:
-    """What the LR range test measured: three numbers per batch.
-
-    rates     the learning rate of the last layer group
-    losses    the training loss
-    smoothed  its running average (recorder.smoothed)
-    """
+    """What the LR range test measured: the last layer group's rate and the loss of each batch."""
 
     rates: list[float]
     losses: list[float]
-    smoothed: list[float]
 
     def suggest(self, earlier_lr: float | slice | None = None, div: float = 5) -> Suggestion:
-        """What to pass to fit_one_cycle, and why: lr_rule.suggestion.
+        """The lesson's rule. To add a constant to the losses or to scale them changes nothing.
 
-        earlier_lr, div  after unfreezing: the rate of the training before, and what to divide it by
+        If the loss falls: the rate where the averaged loss falls steepest. If it is flat and then
+        rises: a tenth of the rate at the elbow, for the first group, and earlier_lr / div for the
+        last group if there is an earlier_lr. If neither: no rate, and why.
         """
-        return suggestion(self.rates, self.losses, earlier_lr, div)
+        check.between("div", div, 1)
+        quarter, end = int(START * len(self.losses)), len(self.losses)
+        if end < 20:
+            return Suggestion(None, f"no clear answer from {end} batches; take a higher num_it")
+        x, y = numpy.log10(self.rates), numpy.array(self.losses)
+        y[~numpy.isfinite(y)] = y[numpy.isfinite(y)].max()
+        level, noise = _level_and_noise(y[:quarter])
+        # The curve counts until three losses in a row are high. Single ones are clipped to `high`.
+        high = level + max(HIGH * noise, (numpy.quantile(y, LATE) - level) / HIGH)
+        blown_up = numpy.flatnonzero(sliding_window_view(y, 3).min(axis=1) > high)
+        if len(blown_up):
+            end = blown_up[0] + 2               # with two of the three: they show the rise
+        x, y = x[:end], y[:end].clip(max=high)
+        means = numpy.array([y[abs(x - middle) <= REACH].mean() for middle in x])
+        lowest = quarter + means[quarter:].argmin() if end > quarter else 0
+        if level - means[lowest] > CLEAR * noise:
+            steepest = self.rates[numpy.gradient(means, x)[:lowest + 1].argmin()]
+            lr = _rounded(steepest)
+            return Suggestion(lr, f"the loss falls, steepest at {lr:g}", {"steepest": lr})
+        if not len(blown_up) and means[-1] - level <= CLEAR * noise:
+            return Suggestion(None, "no clear answer: the loss neither falls nor rises by more "
+                              "than its noise; take a higher end_lr, or bigger batches")
+        bend = min(range(end - 1), key=lambda k: _misfit(x, y, k))
+        if bend < quarter:
+            return Suggestion(None, "no clear answer: it rises at once; take a lower start_lr")
+        elbow, lr = _rounded(self.rates[bend]), _rounded(self.rates[bend] / 10)
+        marks = {"elbow": elbow, "elbow / 10": lr}
+        reason = f"the loss is flat, and rises from {elbow:g} on; a tenth of it is {lr:g}"
+        if earlier_lr is not None:
+            last = group_rates(earlier_lr, 1)[-1] / div
+            reason += f", and the earlier rate / {div:g} is {last:g}"
+            lr = slice(lr, last) if lr < last else last         # rates should not fall
+        return Suggestion(lr, reason, marks)
 
     def plot(self, skip_start: int = 10, skip_end: int = 5) -> Image.Image:
-        """The loss and the smoothed loss over the rate, on a logarithmic axis.
-
-        skip_start, skip_end  how many points to leave out: unsteady or blown up; v1's numbers
-
-        The marks of suggest() stand on the smoothed loss as `name: rate`, where that is shown.
-        Losses above all smoothed ones shown are drawn at their height, or all else would be flat.
-        """
+        """The loss over the rate, and the smoothed loss with the marks of suggest(). Some first and
+        last points are left out, as in v1: they are unsteady, or high."""
         shown = slice(skip_start, max(0, len(self.rates) - skip_end))
-        rates, losses, smooth = self.rates[shown], self.losses[shown], self.smoothed[shown]
-        most = max(filter(isfinite, smooth), default=inf)
-        losses = [min(loss, most) for loss in losses]
+        rates, smooth = self.rates[shown], smoothed(self.losses)[shown]
+        # Higher losses are drawn at the height of the highest smoothed one: all else would be flat.
+        losses = [min(loss, max(smooth)) for loss in self.losses[shown]]
         marks = {f"{name}: {rate:g}": (rate, float(numpy.interp(rate, rates, smooth)))
                  for name, rate in self.suggest().marks.items()
                  if rates and rates[0] <= rate <= rates[-1]}
@@ -66,55 +101,60 @@ class LRCurve:
 
 def lr_find(learn: Learner, start_lr: float | slice = 1e-7, end_lr: float | slice = 10,
             num_it: int = 100, stop_div: bool = True, wd: float | None = None) -> LRCurve:
-    """Train on num_it batches, batch t at the rate start_lr (end_lr / start_lr)^(t / num_it).
+    """Train a copy of the learner on num_it batches, batch t at the rate
 
-    start_lr, end_lr  numbers or slices, as in groups.group_rates: each layer group goes from its
-                      own first rate to its own last one
-    stop_div          stop after a batch whose smoothed loss is NaN or above 4 times its lowest yet
-    wd                weight decay; None is the learner's
+        start_lr * (end_lr / start_lr)^(t / num_it)
 
-    It goes on from where model and optimiser of `learn` are, in any freeze state, in train mode, at
-    momentum 0.9. The batches are those of the next epochs, and dropout is the next epoch's; no
-    validation. It leaves no trace, however it ends, in weights, buffers, loss function, optimiser,
-    modes, history, random states or on disk: all happens to copies in memory (`copies_of`).
-
-    Raises ValueError where a start_lr is not below its end_lr, num_it is below 1, a training batch
-    is a single picture, or the model cannot be copied.
-    Source: fastai v1, train.lr_find, callbacks/lr_finder.py.
+    start_lr, end_lr  numbers or slices, as in groups.group_rates
+    stop_div          stop once the loss has blown up; one that is not finite always stops the test
     """
     starts, ends = (group_rates(lr, len(learn.groups)) for lr in (start_lr, end_lr))
     if any(start >= end for start, end in zip(starts, ends)):
         raise ValueError(f"start_lr must be below end_lr, got {start_lr} and {end_lr}")
     check.between("num_it", num_it, 1)
-    loader = learn.data.train_dl
-    refuse_single_picture(learn.model, loader)
-    model, optimizer, loss_func = copies_of(learn)
-    model.train()
-    model = processes.parallel(model)
-    for group in optimizer.param_groups:
+    trial = copy(learn)
+    # In one call: copied alone, the optimizer would train parameters that no model has.
+    trial.model, trial.groups, trial.optimizer = deepcopy(
+        (learn.model, learn.groups, learn.optimizer))
+    trial.check_outputs()
+    for group in trial.optimizer.param_groups:
         group["weight_decay"] = learn.wd if wd is None else wd
-    curve, best = LRCurve([], [], []), inf
-    loader = replace(loader)                                # whose epochs do not count
-    batches = islice(chain.from_iterable(repeat(loader)), num_it)
-    with full_gpu(loader), seeded(*dropout_key(loader)):
-        for t, batch in enumerate(bar(batches, num_it, "lr_find")):
+    model, curve = processes.parallel(trial.model.train()), LRCurve([], [])
+    loader = replace(learn.data.train_dl)       # a copy, which counts epochs by itself
+    batches = islice(chain.from_iterable(repeat(loader)), num_it)       # of several epochs
+    with full_gpu(loader), seeds.seeded(loader.seed, loader.epoch, processes.RANK):
+        for t, (x, y) in enumerate(progress.bar(batches, num_it, "lr_find")):
             rates = [exponential(start, end, t / num_it) for start, end in zip(starts, ends)]
-            set_rates(optimizer, rates, MOMENTUM)
-            loss = train_batch(model, batch, loss_func, optimizer, learn.autocast)
+            loss = trial.train_batch(model, x, y, rates, MOMENTUM)
             curve.rates.append(rates[-1])
-            curve.losses.append(loss.item())
-            curve.smoothed = smoothed(curve.losses)
-            best = min(best, curve.smoothed[-1])
-            if stop_div and not curve.smoothed[-1] <= 4 * best:                 # NaN is not
+            curve.losses.append(processes.mean(loss).item())
+            blew_up = stop_div and _blew_up(curve.losses, int(START * num_it))
+            if blew_up or not isfinite(curve.losses[-1]):
                 break
     return curve
 
 
-def copies_of(learn: Learner) -> tuple[nn.Module, Optimizer, Loss]:
-    """Model, optimiser and loss function of `learn`, copied together: alone, the copied optimiser
-    would train parameters that no model has. Plain functions, and what they refer to, stay the same
-    ones. Raises ValueError where copy.deepcopy fails, as for a model that keeps its last output."""
-    try:
-        return deepcopy((learn.model, learn.optimizer, learn.loss_func))
-    except Exception as error:                              # of any layer, for any reason
-        raise ValueError(f"lr_find needs a model that copy.deepcopy can copy: {error}") from error
+def _blew_up(losses: list[float], quarter: int) -> bool:
+    """Whether three losses in a row are above the level by ten times the noise, and by four times
+    as much as the lowest one is below it. (v1 stops at four times the lowest loss itself.)"""
+    if not 0 < quarter < len(losses):
+        return False
+    level, noise = _level_and_noise(losses[:quarter])
+    return min(losses[-3:]) - level > max(HIGH * noise, CLEAR * (level - min(losses)))
+
+
+def _level_and_noise(losses: list[float]) -> tuple[float, float]:
+    """The median, and the median distance from it, which is at least that of float32's rounding."""
+    level = numpy.median(losses)
+    return level, max(numpy.median(abs(losses - level)), 1e-6 * abs(level))
+
+
+def _misfit(x: numpy.ndarray, y: numpy.ndarray, k: int) -> float:
+    """How far y is from the best line that is flat up to point k, and then straight."""
+    bent = numpy.stack([numpy.ones_like(x), numpy.maximum(0, x - x[k])], axis=1)        # (n, 2)
+    return numpy.square(bent @ numpy.linalg.lstsq(bent, y, rcond=None)[0] - y).sum()
+
+
+def _rounded(rate: float) -> float:
+    """One digit: losses are too noisy for more."""
+    return float(f"{rate:.1g}")

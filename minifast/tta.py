@@ -6,35 +6,33 @@ A satellite tile is as good upside down; a street is as good in a mirror.
 from collections.abc import Callable
 from dataclasses import replace
 
-import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from minifast.learner import Learner
 from minifast.loader import Batch, Loader
-from minifast.predictions import get_preds
-from minifast.targets import Masks, Target
+from minifast.results import get_preds
+from minifast.targets import Masks
 
 
 def tta(learn: Learner, test: bool = False, flip_vert: bool = False) -> tuple[Tensor, Tensor]:
     """(probabilities, targets) as learn.get_preds(test) gives them, the mean over views: over the
     picture and its mirror image; with flip_vert over all eight that a square can be turned into."""
     loader = learn.data.need("test_dl" if test else "valid_dl")
-    return mean_over_views(learn.model, loader, learn.data.need("target"), learn.autocast,
-                           8 if flip_vert else 2)
+    return mean_over_views(learn, loader, 8 if flip_vert else 2)
 
 
-def mean_over_views(model: nn.Module, loader: Loader, target: Target, autocast: torch.autocast,
-                    views: int) -> tuple[Tensor, Tensor]:
-    """What predictions.get_preds(model, loader, target, autocast) gives, but probabilities are the
-    mean over the views of each picture that have the numbers 0 to views - 1 (see `turned`).
+def mean_over_views(learn: object, loader: Loader, views: int) -> tuple[Tensor, Tensor]:
+    """What results.get_preds(learn, loader) gives, but probabilities are the mean over the views of
+    each picture that have the numbers 0 to views - 1 (see `turned`).
 
     What a model says of each pixel is turned back first. The targets are those of view 0, which is
     the picture itself.
     """
-    total, targets = get_preds(model, loader, target, autocast)
+    total, targets = get_preds(learn, loader)
+    is_mask = isinstance(learn.data.target, Masks)
     for number in range(1, views):
-        likely, _ = get_preds(model, seen_as(loader, number), target, autocast)
-        total += turned(likely, number, back=True) if isinstance(target, Masks) else likely
+        likely, _ = get_preds(learn, seen_as(loader, number))
+        total += turned(likely, number, back=True) if is_mask else likely
     return total / views, targets
 
 

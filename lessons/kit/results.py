@@ -44,7 +44,7 @@ def find_rate(learn: Learner, picture: Path, chosen: float | slice, follow: bool
                      and where they are already, by a run that was cut off, no test is needed
     chosen           the rate the lesson takes otherwise
     follow           whether to return the suggestion, where there is one, and not `chosen`
-    earlier_lr, div  see lr_rule.suggestion
+    earlier_lr, div  see LRCurve.suggest
     num_it           how many batches the test takes
     """
     file = checkpoints(picture.parent) / f"{picture.stem}.pth"

@@ -18,10 +18,8 @@ FONT = ImageFont.load_default(TEXT_SIZE)        # built into Pillow: the same on
 
 
 def grid(pictures: list[Image.Image], captions: list[str], columns: int) -> Image.Image:
-    """The pictures in rows of `columns`, each with its caption below it.
-
-    If the narrowest has less than LEAST_CELL pixels of width, all are enlarged by a whole factor.
-    """
+    """The pictures in rows of `columns`, each with its caption below it. Small ones are enlarged by
+    a whole factor, to at least LEAST_CELL pixels of width."""
     factor = ceil(LEAST_CELL / min(picture.width for picture in pictures))
     pictures = [picture.resize((picture.width * factor, picture.height * factor), Image.NEAREST)
                 for picture in pictures]

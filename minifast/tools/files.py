@@ -37,10 +37,8 @@ def refuse_existing(path: Path | str, remedy: str, overwrite: bool = False) -> N
 
 
 def save_tensors(path: Path | str, content: dict) -> Path:
-    """Write a dict of tensors and plain values in torch's format, and return the path.
-
-    A SHA-256 digest follows. torch.load ignores it, but by itself notices few flipped bits.
-    """
+    """Write a dict of tensors and plain values in torch's format, and return the path. A SHA-256
+    digest follows, since torch.load by itself notices few flipped bits."""
     buffer = BytesIO()
     torch.save(content, buffer)
     buffer.write(sha256(buffer.getbuffer()).digest())
@@ -51,10 +49,8 @@ def save_tensors(path: Path | str, content: dict) -> Path:
 
 
 def load_tensors(path: Path | str, digest: bool = True) -> dict:
-    """The dict in a file of save_tensors or, with digest=False, of torch.save. It is on the CPU.
-
-    Raises ValueError if the file is missing, altered, or holds code, which is not run.
-    """
+    """The dict in a file of save_tensors or, with digest=False, of torch.save, on the CPU. Raises
+    ValueError if the file is missing, altered, or holds code, which is not run."""
     check.exists("file", Path(path), "was it saved under another name or folder?")
     content = Path(path).read_bytes()
     if digest and sha256(memoryview(content)[:-32]).digest() != content[-32:]:

@@ -1,8 +1,7 @@
 """Several processes train one model: `torchrun --nproc-per-node=2 lessons/planet.py`, one per GPU.
 
-All run the same script, which calls join() first. Only training is divided: each process trains on
-batch[RANK::COUNT], and DistributedDataParallel averages their gradients. Everything else runs in
-full in each process. The first one prints and writes files.
+Each process runs the whole script, which calls join() first, but trains on batch[RANK::COUNT] only.
+DistributedDataParallel averages their gradients. The first process prints and writes files.
 """
 
 import atexit
@@ -12,7 +11,7 @@ import os
 import sys
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 RANK = int(os.environ.get("RANK", 0))           # from torchrun: which process this is, from 0,
@@ -41,6 +40,19 @@ def _leave() -> None:
 def parallel(model: nn.Module) -> nn.Module:
     """The model to call in training. Make it again after freezing: it remembers what trains."""
     return DistributedDataParallel(model) if COUNT > 1 else model
+
+
+def mean(numbers: Tensor) -> Tensor:
+    """The mean over the processes of each number."""
+    if COUNT > 1:
+        distributed.all_reduce(numbers)
+    return numbers / COUNT
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Give all processes the first one's BatchNorm statistics."""
+    for buffer in model.buffers() if COUNT > 1 else ():
+        distributed.broadcast(buffer, 0)
 
 
 def wait_for_all() -> None:

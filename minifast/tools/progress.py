@@ -12,13 +12,13 @@ def minutes(seconds: float) -> str:
     return f"{whole // 60:02d}:{whole % 60:02d}"
 
 
-def bar(items: Iterable, total: int, label: str, note: Callable[[], str] = str) -> Iterator:
-    """Yield the items, and draw `train ██████·············· 12/40 3.1/s 00:09 left loss 0.5`.
-
-    There is a bar in a terminal or a notebook; in a log file each redraw would be a line. `note`
-    gives the text at its end. Training reads its losses there, so it is called without a bar, too.
-    """
-    live = sys.stdout.isatty() or type(sys.stdout).__module__.startswith("ipykernel")
+def bar(items: Iterable, total: int, label: str,
+        loss: Callable[[], float] | None = None) -> Iterator:
+    """Yield the items, and draw `train ██████·············· 12/40 3.1/s 00:09 left loss 0.5000`. In
+    a log file, where each redraw would be a line, there is no bar."""
+    if not (sys.stdout.isatty() or type(sys.stdout).__module__.startswith("ipykernel")):
+        yield from items
+        return
     start = last = perf_counter()
     width = 0
     try:
@@ -26,17 +26,15 @@ def bar(items: Iterable, total: int, label: str, note: Callable[[], str] = str) 
             yield item
             now = perf_counter()
             if now - last >= 0.25 or done == total:
-                last, text, rate = now, note(), done / max(now - start, 1e-9)
+                last, rate = now, done / max(now - start, 1e-9)
                 line = (f"{label} {'█' * round(20 * done / total):·<20} {done}/{total} "
-                        f"{rate:.1f}/s {minutes((total - done) / rate)} left {text}")
-                # A line longer than the terminal would wrap, and could not be wiped.
-                line = line[:get_terminal_size().columns - 1]
-                if live:
-                    print("\r" + line.ljust(width), end="", flush=True)
-                    width = len(line)
+                        f"{rate:.1f}/s {minutes((total - done) / rate)} left")
+                line += f" loss {loss():.4f}" if loss else ""
+                line = line[:get_terminal_size().columns - 1]      # no wrap, to be wiped
+                print("\r" + line.ljust(width), end="", flush=True)
+                width = len(line)
     finally:
-        if width:
-            print("\r" + " " * width + "\r", end="", flush=True)
+        print("\r" + " " * width + "\r", end="", flush=True)
 
 
 def print_row(cells: Sequence, columns: Sequence[str]) -> None:

@@ -1,6 +1,4 @@
-"""Random numbers that follow from a key, such as (seed, epoch), and from nothing else: so the same
-seed gives the same result, and looking at a batch does not change the next one.
-"""
+"""Random numbers that follow from a key, such as (seed, epoch), and from nothing else."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -27,11 +27,18 @@ def pretrained_weights(arch: str, source: bool | str | Path) -> dict[str, Tensor
 
 
 def load_pretrained(net: nn.Module, arch: str, source: bool | str | Path) -> None:
-    """Load pretrained weights into a net, except for its last child, the classifier.
+    """Load pretrained weights into a net, except for its last child, the classifier. They may lie
+    under a key of the file, such as "state_dict", and all names may begin with, say, "module.".
 
     Raises ValueError if any other parameter is missing, unknown or of another shape.
     """
-    weights = pretrained_weights(arch, source)
+    weights, first = pretrained_weights(arch, source), next(iter(net.state_dict()))
+    weights = {f"{key}.{name}": weight for key, value in weights.items() if isinstance(value, dict)
+               for name, weight in value.items() if isinstance(weight, Tensor)} or weights
+    prefix = min((n.removesuffix(first) for n in weights if n.endswith("." + first)), default="")
+    if prefix and all(name.startswith(prefix) for name in weights):
+        weights = {name.removeprefix(prefix): weight for name, weight in weights.items()}
+        print(f"{source}: found the weights under {prefix}")
     *_, (classifier, _) = net.named_children()
     state = {name: value for name, value in weights.items()
              if not name.startswith(classifier + ".")}

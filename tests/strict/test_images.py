@@ -8,7 +8,7 @@ from PIL.ExifTags import Base
 import pytest
 import torch
 
-from minifast.images import (crop_pad, header, image_size, open_image, open_mask, scaled_size,
+from minifast.images import (cropped, header, image_size, open_image, open_mask, scaled_size,
                              to_pil)
 
 ORANGE, IN_GREY = (200, 100, 50), (124, 124, 124)       # .299 * 200 + .587 * 100 + .114 * 50
@@ -189,14 +189,12 @@ def test_a_turned_tiff_is_turned_once(tmp_path, mode, compression):
 # To another size
 
 @pytest.mark.parametrize("have, size, method, wanted", [
-    ((101, 67), (32, 32), "crop", (48, 32)), ((101, 67), (32, 32), "pad", (32, 21)),    # v1's
+    ((101, 67), (32, 32), "crop", (48, 32)), ((67, 101), (32, 32), "crop", (32, 48)),   # v1's
     ((101, 67), (32, 32), "squish", (32, 32)), ((100, 200), [10, 20], "squish", (10, 20)),
-    ((5, 10), (5, 5), "pad", (2, 5)), ((10, 5), (5, 5), "pad", (5, 2)),     # 2.5: half to even
-    ((7, 14), (7, 7), "pad", (4, 7)),                                       # 3.5
-    ((100, 200), (50, 50), "crop", (50, 100)), ((100, 200), (50, 50), "pad", (25, 50)),
-    ((100, 200), (50, 20), "crop", (50, 100)), ((100, 200), (50, 20), "pad", (10, 20)),
-    ((10, 20), (40, 40), "crop", (40, 80)), ((10, 10), (1, 1), "crop", (1, 1)),
-    ((1, 100), (32, 32), "pad", (1, 32)), ((100, 1), (32, 32), "pad", (32, 1))])    # at least 1
+    ((2, 5), (1, 1), "crop", (1, 2)), ((5, 2), (1, 1), "crop", (2, 1)),     # 2.5: half to even
+    ((2, 7), (1, 1), "crop", (1, 4)),                                       # 3.5
+    ((100, 200), (50, 50), "crop", (50, 100)), ((100, 200), (50, 20), "crop", (50, 100)),
+    ((10, 20), (40, 40), "crop", (40, 80)), ((10, 10), (1, 1), "crop", (1, 1))])
 def test_scaled_size_by_hand(have, size, method, wanted):
     assert scaled_size(have, size, method) == wanted
 
@@ -216,18 +214,9 @@ TALL = numpy.array([[10 * row + column for column in range(5)] for row in range(
 def test_pixels_are_cut_from_the_centre(rows, first):                   # (8 - rows + 1) // 2
     rgb = numpy.stack([TALL, TALL + 100, TALL + 200])                   # (3, 8, 5)
     for size in [(rows, 2), [rows, 2]]:
-        assert crop_pad(rgb, size).tolist() == rgb[:, first:first + rows, 2:4].tolist()
-    assert crop_pad(TALL.T, (5, rows)).tolist() == TALL.T[:, first:first + rows].tolist()
-    assert crop_pad(rgb, None).tolist() == rgb.tolist()
-
-
-def test_padding_mirrors_the_border_without_repeating_the_edge():
-    # 3 rows, 5 wanted: (5 - 3 + 1) // 2 = 1 on both sides. 5 rows, 8 wanted: 2 on both sides make
-    # 9, cut from (9 - 8 + 1) // 2 = 1 on. 2 rows, 8 wanted: 3 on both sides, more than there are.
-    for have, wanted in [(3, [1, 0, 1, 2, 1]), (5, [1, 0, 1, 2, 3, 4, 3, 2]), (2, [1, 0] * 4)]:
-        pixels = numpy.arange(have)[:, None] + numpy.zeros((3, 1, 4), int)          # (3, have, 4)
-        assert crop_pad(pixels, (len(wanted), 4))[2, :, 3].tolist() == wanted
-        assert crop_pad(pixels[0].T, (4, len(wanted)))[3].tolist() == wanted
+        assert cropped(rgb, size).tolist() == rgb[:, first:first + rows, 2:4].tolist()
+    assert cropped(TALL.T, (5, rows)).tolist() == TALL.T[:, first:first + rows].tolist()
+    assert cropped(rgb, None).tolist() == rgb.tolist()
 
 
 def test_a_picture_is_cropped_in_the_centre_unless_told_otherwise():
@@ -236,8 +225,6 @@ def test_a_picture_is_cropped_in_the_centre_unless_told_otherwise():
     assert open_mask(picture, (4, 4))[:, 3].tolist() == [20, 30, 40, 50]
     squished = open_image(picture, (4, 4), "squish")[0]                 # means of about two rows
     assert squished[:, 3].tolist() == pytest.approx([5, 25, 45, 65], abs=4)
-    # pad: 4 rows of 2 columns get (4 - 2 + 1) // 2 = 1 more at each side
-    assert open_image(picture, (4, 4), "pad")[0].tolist() == squished.tolist()
 
 
 def test_shrinking_averages_and_enlarging_is_bilinear():
@@ -254,8 +241,8 @@ def test_shrinking_averages_and_enlarging_is_bilinear():
     ((121, 128), "squish", 1, (256, 240)),                              # one row more than half
     ((120, 129), "squish", 1, (256, 240)), ((128, 120), "squish", 6, (128, 120)),
     ((120, 128), "squish", 6, (256, 240)),                              # upright it is 256 x 240
-    ((60, 60), "crop", 1, (64, 60)), ((64, 64), "pad", 1, (64, 60)),
-    ((30, 20), "crop", 1, (32, 30)), (None, "crop", 1, (256, 240)), (None, "pad", 6, (256, 240))])
+    ((60, 60), "crop", 1, (64, 60)), ((30, 20), "crop", 1, (32, 30)),
+    (None, "crop", 1, (256, 240)), (None, "squish", 6, (256, 240))])
 def test_a_jpeg_is_decoded_at_reduced_scale_where_that_is_still_enough(
         tmp_path, decoded, size, method, orientation, wanted):
     open_image(saved(Image.new("L", (256, 240)), tmp_path / "a.jpg", orientation), size, method)
@@ -358,7 +345,7 @@ def test_the_nearest_pixel_is_the_one_in_which_the_middle_of_the_new_one_lies():
 
 
 @pytest.mark.parametrize("size", [(8, 12), (16, 8), (20, 12), (9, 60), (40, 64), (33, 47)])
-@pytest.mark.parametrize("method", ["crop", "pad", "squish"])
+@pytest.mark.parametrize("method", ["crop", "squish"])
 def test_a_mask_is_never_interpolated_and_stays_on_its_picture(size, method):
     # Two parts of one colour each: where the picture is all black or all white, so is the mask.
     values = numpy.zeros((32, 48), dtype=numpy.uint8)

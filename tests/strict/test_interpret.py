@@ -1,6 +1,7 @@
 from functools import partial
 from math import ceil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy
 from PIL import Image, ImageDraw, ImageFont
@@ -198,6 +199,11 @@ def test_a_row_of_worst_pictures_has_four_of_160_pixels_unless_told_otherwise(fi
 
 # Any target: picture by picture
 
+def learner(model: nn.Module, autocast: torch.autocast = FLOAT32) -> SimpleNamespace:
+    """As much of a learner as is needed here."""
+    return SimpleNamespace(model=model, autocast=autocast)
+
+
 def maps_and_masks(n: int = 5) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Pictures of 1 x 9 pixels in pure colours, red, green or blue, which are also what a model
     that hands them on says: class 0, 1 or 2; and random masks, of which the last is void (2)."""
@@ -212,8 +218,8 @@ def maps_and_masks(n: int = 5) -> list[tuple[torch.Tensor, torch.Tensor]]:
 def test_each_picture_has_its_score_whatever_the_batch_size(bs):
     items, model = maps_and_masks(), nn.Dropout(.9).train()
     before = torch.get_rng_state()
-    found = picture_scores(model, Loader(items, bs, False, 0, 0, CPU),
-                           partial(foreground_accuracy, void_code=2), FLOAT32)
+    found = picture_scores(learner(model), Loader(items, bs, False, 0, 0, CPU),
+                           partial(foreground_accuracy, void_code=2))
     assert found.dtype == torch.float64 and model.training
     assert torch.equal(torch.get_rng_state(), before)           # the dropout would have drawn
     wanted = [(x.numpy().argmax(axis=0) == y.numpy())[y.numpy() != 2].mean() for x, y in items[:4]]
@@ -227,13 +233,13 @@ def test_where_the_gpus_memory_is_full_a_smaller_batch_is_proposed():
 
     loader = Loader([(torch.zeros(3, 1, 1), torch.tensor([1.]))] * 4, 4, False, 0, 0, CPU)
     with pytest.raises(ValueError, match="try val_bs=2"):
-        picture_scores(nn.Flatten(), loader, full, FLOAT32)
+        picture_scores(learner(nn.Flatten()), loader, full)
 
 
 def test_a_users_number_is_a_score_of_a_picture_too():
     loader = Loader([(torch.full((3, 1, 1), 51 * i, dtype=torch.uint8), torch.tensor([1.]))
                      for i in range(4)], 3, False, 0, 0, CPU)
-    found = picture_scores(nn.Flatten(), loader, lambda logits, targets: logits.mean(), FLOAT32)
+    found = picture_scores(learner(nn.Flatten()), loader, lambda logits, targets: logits.mean())
     assert found.tolist() == pytest.approx([0, .2, .4, .6])
 
 
@@ -243,9 +249,9 @@ def test_the_model_runs_under_autocast():
     model = nn.Sequential(nn.Flatten(), nn.Linear(3, 1))
     nn.init.constant_(model[1].weight, 1.001)                   # bfloat16 has 1 instead
     nn.init.zeros_(model[1].bias)
-    ask = partial(picture_scores, model, loader, lambda logits, targets: logits.mean())
-    assert ask(FLOAT32)[0].item() == pytest.approx(3.003)
-    assert ask(torch.autocast("cpu", torch.bfloat16))[0].item() == 3
+    for autocast, wanted in ((FLOAT32, 3.003), (torch.autocast("cpu", torch.bfloat16), 3)):
+        found = picture_scores(learner(model, autocast), loader, lambda logits, y: logits.mean())
+        assert found[0].item() == pytest.approx(wanted, abs=1e-6)
 
 
 def test_the_worst_are_the_lowest_without_those_that_have_no_score():

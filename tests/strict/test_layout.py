@@ -9,19 +9,19 @@ import sys
 
 import pytest
 
-from minifast import READING_ORDER
+from minifast import AFTER_TRAINING, READING_ORDER
 from rebuild import OURS, ROOT, STUDY
 
-CORE = [OURS / f"{module}.py" for module in READING_ORDER]
+CORE, WAITING = ([OURS / f"{module}.py" for module in modules]
+                 for modules in (READING_ORDER, AFTER_TRAINING))
 TOOLS, EXTRAS = (sorted((OURS / folder).glob("*.py")) for folder in ("tools", "extras"))
 MODULES = sorted(OURS.rglob("*.py"))
 SCRIPTS = [path for folder in ("minifast", "lessons", "tests")
            for path in sorted((ROOT / folder).rglob("*.py"))]
-STANDALONE = ["metrics", "schedules", "geometry", "transforms", "resnet"]     # later unet, too
+STANDALONE = ["metrics", "schedules", "geometry", "transforms", "resnet", "unet"]
 
-# Ceilings: never raised, and lowered with every step. The core should have 2,250 lines. Until its
-# last module has been rewritten, this is what there is, including what will move to extras.
-MOST_LINES = {"core": 4206, "tools": 450, "extras": 450}
+# Ceilings: never raised, and lowered with every step. "waiting" is what will move to extras.
+MOST_LINES = {"core": 2250, "waiting": 1149, "tools": 450, "extras": 450}
 
 # Imports modules one after the other, and tells of each what that printed, which files it opened
 # but Python's own, and whether it drew random numbers. Other packages are imported before.
@@ -70,19 +70,22 @@ def lines(paths: list[Path]) -> int:
 
 
 def test_the_house_is_no_larger_than_planned():
-    sizes = {"core": lines([*CORE, OURS / "__init__.py"]), "tools": lines(TOOLS),
-             "extras": lines(EXTRAS)}
+    sizes = {"core": lines([*CORE, OURS / "__init__.py"]), "waiting": lines(WAITING),
+             "tools": lines(TOOLS), "extras": lines(EXTRAS)}
     assert all(sizes[part] <= most for part, most in MOST_LINES.items()), sizes
-    assert MOST_LINES["core"] - sizes["core"] < 60, "lower the ceiling to what there is"
+    assert all(MOST_LINES[part] - sizes[part] < 60 for part in ("core", "waiting")), (
+        "lower the ceiling to what there is")
 
 
-def test_every_core_module_is_in_the_reading_order_once():
-    assert sorted(READING_ORDER) == sorted(path.stem for path in OURS.glob("[!_]*.py"))
+def test_every_module_is_once_in_the_reading_order_or_after_it():
+    modules = [path.stem for path in OURS.glob("[!_]*.py")]
+    assert sorted([*READING_ORDER, *AFTER_TRAINING]) == sorted(modules)
 
 
-@pytest.mark.parametrize("path", CORE, ids=lambda path: path.stem)
-def test_a_core_module_imports_only_earlier_ones_and_tools(path):
-    earlier = [dotted(each) for each in [*CORE[:CORE.index(path)], *TOOLS]]
+@pytest.mark.parametrize("path", [*CORE, *WAITING], ids=lambda path: path.stem)
+def test_a_module_imports_only_earlier_ones_and_tools(path):
+    modules = [*CORE, *WAITING]
+    earlier = [dotted(each) for each in [*modules[:modules.index(path)], *TOOLS]]
     assert set(ours(path)) <= set(earlier)
 
 
@@ -93,7 +96,7 @@ def test_tools_import_only_tools(path):
 
 @pytest.mark.parametrize("module", STANDALONE)
 def test_some_modules_can_be_lifted_out_and_used_alone(module):
-    allowed = {"minifast.tools.check"}
+    allowed = {"minifast.tools.check"} if module not in ("resnet", "unet") else set()
     if module == "transforms":
         allowed |= {"minifast.geometry", "minifast.schedules", "minifast.tools.processes"}
     assert set(ours(OURS / f"{module}.py")) <= allowed

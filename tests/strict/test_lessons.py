@@ -510,13 +510,13 @@ def test_in_a_notebook_there_is_no_page(monkeypatch, tmp_path):
 
 def test_find_rate_shows_the_suggestion_beside_the_choice_and_returns_either(monkeypatch, tmp_path,
                                                                              capsys):
-    # flat, and from 1e-4 on one more per decade; so a tenth of that, and 1e-2 / 5
-    losses = [1 + max(0, .08 * t - 3) for t in range(100)]
+    # flat, and from 1.3e-4 on, at t = 39, one more per decade; so a tenth of that, and 1e-2 / 5
+    losses = [1 + max(0, .08 * t - 3.12) for t in range(100)]
     asked = []
 
     def lr_find(learn: str, num_it: int) -> LRCurve:
         asked.append((learn, num_it))
-        return LRCurve([10 ** (.08 * t - 7) for t in range(100)], losses, losses)
+        return LRCurve([10 ** (.08 * t - 7) for t in range(100)], losses)
 
     monkeypatch.setattr("kit.results.lr_find", lr_find)
     picture = tmp_path / "lr.png"
@@ -640,7 +640,7 @@ def test_the_planet_lesson_runs_and_its_table_is_in_results_json(planet_run):
     for stage in results["stages"]:
         assert f"{stage['metrics']['fbeta(thresh=0.2)']:.6f}" in printed
     assert results["baselines"]["no tag"]["fbeta(thresh=0.2)"] == 0
-    names = ["batch", "lr-1", "lr-2", "lr-3", "lr-4", "losses", "rates", "metrics", "worst"]
+    names = ["batch", "lr-1", "lr-2", "lr-3", "lr-4", "losses", "rates", "worst"]
     page = (out / "index.html").read_text()
     for name, data in zip(names, pictures_on(page), strict=True):
         assert (out / f"{name}.png").read_bytes() == data
@@ -707,7 +707,7 @@ def test_the_camvid_lesson_runs_from_scratch_and_its_table_is_in_results_json(ca
     assert baseline[accuracy] == pytest.approx((masks == 3).mean())
     assert baseline[iou] == pytest.approx((masks == 3).mean() / len(numpy.unique(masks)))
     names = ["mask", "batch", "batch-valid", "lr-2", "results-2", "losses-half", "rates-half",
-             "lr-4", "results-4", "losses-full", "metrics-full", "confusion", "worst", "predicted"]
+             "lr-4", "results-4", "losses-full", "confusion", "worst", "predicted"]
     page = (out / "index.html").read_text()
     for name, data in zip(names, pictures_on(page), strict=True):
         assert (out / f"{name}.png").read_bytes() == data

@@ -2,7 +2,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import replace
-from math import inf, isnan, nan
+from math import inf, nan
 import random
 
 import numpy
@@ -15,24 +15,196 @@ import torch.nn.functional as F
 from minifast.databunch import DataBunch
 from minifast.learner import Learner
 from minifast.lr_finder import LRCurve, lr_find
-from minifast.lr_rule import Suggestion
-from minifast.recorder import smoothed
 from minifast.targets import Categories
-from minifast.training import train_batch
 
-CPU = torch.device("cpu")
+N = numpy.arange(100)                   # the numbers of the points,
+U = numpy.linspace(-7, 1, 100)          # and the powers of ten of their rates, .0808 apart
+WILD = .9 + .1 * (N % 3)                # .9, 1, 1.1, .9, ...: the level is 1, the noise .1
 
+
+# The rule
+
+def curve_of(losses: numpy.ndarray) -> LRCurve:
+    return LRCurve((10 ** U[:len(losses)]).tolist(), numpy.asarray(losses, float).tolist())
+
+
+def found(losses: numpy.ndarray) -> tuple[str, float]:
+    """What is said about a curve: ("steepest", rate), ("elbow", rate) or ("none", 0)."""
+    told = curve_of(losses).suggest()
+    if told.lr is None:
+        assert not told.marks and "no clear answer" in told.reason
+        return "none", 0
+    kind, rate = next(iter(told.marks.items()))
+    assert told.marks == {kind: rate, "elbow / 10" if kind == "elbow" else kind: told.lr}
+    assert told.lr == pytest.approx(rate / 10 if kind == "elbow" else rate)
+    assert f"{rate:g}" in told.reason and f"{told.lr:g}" in told.reason
+    return kind, rate
+
+
+FALL = 1 / (1 + numpy.exp(U / .3 + 10))                        # from 1 to 0, steepest at -3
+CURVES = {"falls at -2, rises": (
+    1 / (1 + numpy.exp((U + 2) / .3)) + 4 * (U + .5).clip(0) ** 2, "steepest", 1e-2),
+          "falls at -3": (FALL, "steepest", 1e-3),
+          "flat": (0 * U, "none", 0), "rises at once": ((U + 7) / 8, "none", 0)}
+CURVES |= {f"rises from {bend} to 1": ((U - bend).clip(0) / (1 - bend), "elbow", 10. ** bend)
+           for bend in (-4, -2, -1)}
+
+
+@pytest.mark.parametrize("noise", [0, .02, .05])
+@pytest.mark.parametrize("name", CURVES)
+def test_in_95_of_100_the_kind_is_right_and_the_rate_within_a_factor_of_three(name, noise):
+    losses, kind, rate = CURVES[name]
+    right = 0
+    for seed in range(100 if noise else 1):
+        noisy = losses + noise * numpy.random.default_rng(seed).standard_normal(100)
+        k, r = found(noisy)
+        right += kind == k and rate / 3 <= r <= rate * 3
+        for level in (-5, 5) if seed < 30 else ():              # all 100 would take seconds
+            assert found(level + noisy) == (k, pytest.approx(r, rel=.2))
+    assert right >= .95 * (seed + 1)
+
+
+SPIKES, END = [0, 12, 30, 50, 70, 90], range(95, 100)
+
+
+@pytest.mark.parametrize("name", CURVES)
+@pytest.mark.parametrize("where, value", [
+    (SPIKES, 1e4), (SPIKES, nan), (SPIKES, inf), ([99], nan), ([99], inf), (END, 1e4),
+    (END, [1e4, 1e4, 1e4, inf, nan])])
+def test_neither_a_blown_up_end_nor_single_spikes_change_the_answer(name, where, value):
+    losses, kind, rate = CURVES[name]
+    if name == "flat" and where == END:
+        kind, rate = "elbow", 5                     # the only curve of which it says more
+    for seed in range(5):
+        noisy = losses + .02 * numpy.random.default_rng(seed).standard_normal(100)
+        noisy[where] = value
+        told = found(noisy)
+        assert told[0] == kind and rate / 3 <= told[1] <= rate * 3
+
+
+# The notebook's after unfreezing: .09 up to 1e-4, and then straight up to .167 at 0.2
+NOTEBOOK = curve_of(.09 + (.167 - .09) / (numpy.log10(.2) + 4) * (U + 4).clip(0))
+
+
+def test_the_notebooks_curve_after_unfreezing_gives_the_notebooks_slice():
+    told = NOTEBOOK.suggest(earlier_lr=1e-2)
+    assert told.lr == slice(1e-5, 2e-3) and told.marks == {"elbow": 1e-4, "elbow / 10": 1e-5}
+    for telling in ("0.0001", "1e-05", "/ 5 is 0.002"):
+        assert telling in told.reason
+    assert "earlier" not in NOTEBOOK.suggest().reason
+    assert curve_of(FALL).suggest(1e-2).lr in (9e-4, 1e-3)          # where it does not matter
+    assert curve_of(WILD).suggest(1e-2).lr is None
+
+
+@pytest.mark.parametrize("earlier, div, wanted", [
+    (None, 5, 1e-5), (1e-2, 10, slice(1e-5, 1e-3)), (slice(1e-2), 10, slice(1e-5, 1e-3)),
+    (slice(1e-4, 1e-2), 1, slice(1e-5, 1e-2)),
+    (1.5e-4, 2, slice(1e-5, 7.5e-5)),                   # what was not measured is not rounded
+    (5e-5, 5, 1e-5), (8e-6, 4, 2e-6)])                  # no slice runs downwards, or has equal ends
+def test_the_last_group_gets_the_earlier_rate_divided(earlier, div, wanted):
+    assert NOTEBOOK.suggest(earlier, div).lr == wanted
+
+
+@pytest.mark.parametrize("point, rate", [
+    (25, 1e-5), (52, 2e-3), (60, 7e-3), (90, 2)])       # 10^U is 1.05e-5, 1.59e-3, 7.06e-3, 1.87
+def test_the_elbow_is_the_point_where_the_curve_bends_and_one_digit_is_enough(point, rate):
+    assert found(3 + (N - point).clip(0)) == ("elbow", rate)
+
+
+def test_an_elbow_or_a_blow_up_in_the_first_quarter_is_no_answer():
+    for losses in (3 + (N - 24).clip(0), numpy.where(N < 18, 1, 5), numpy.where(N < 18, WILD, 5)):
+        assert "start_lr" in curve_of(losses).suggest().reason
+
+
+def test_fewer_than_20_batches_say_nothing():
+    for count in (1, 19, 20):
+        told = curve_of(numpy.where(N < 10, 1, 0)[:count]).suggest()
+        assert (told.lr is None) == (f"{count} batches" in told.reason) == (count < 20)
+
+
+def test_the_level_is_the_median_of_the_first_quarter():    # 12 or 13 losses of 25 are higher
+    assert found(1 + .3 * (N < 12)) == found(1 - .3 * (N < 12)) == ("none", 0)
+    assert found(1 + .3 * (N < 13))[0] == "steepest"
+
+
+def test_a_fall_or_a_rise_counts_from_four_times_the_noise_on():
+    for height, fall, rise in ((.36, "none", "none"), (.44, "steepest", "elbow")):
+        assert found(WILD - height * ((N > 40) & (N < 70)))[0] == fall
+        assert found(WILD + height * (N > 80))[0] == rise
+    assert found(WILD + 9 * (N > 95) - .36 * ((N > 40) & (N < 70)))[0] == "elbow"
+
+
+def test_losses_are_averaged_over_half_a_decade_to_each_side():
+    # .5 / .0808 = 6.2: 13 points. Where 5 or 6 are .95 lower, the mean is .365 or .438 lower
+    for low, kind in ((5, "none"), (6, "steepest")):
+        assert found(WILD - .95 * ((N >= 50) & (N < 50 + low)))[0] == kind
+
+
+def test_the_steepest_point_is_looked_for_before_the_lowest():
+    # down from -5 to -3.5, where it is lowest, slowly up, and then a steeper way down
+    kind, rate = found(numpy.interp(U, [-5, -3.5, -2.3, -.5, -.4], [1, 0, 0, .9, .1]))
+    assert kind == "steepest" and 1e-5 < rate < 10 ** -3.5
+
+
+def test_three_losses_in_a_row_that_are_high_end_the_curve():
+    # high: beyond ten times the noise
+    for high, count, kind in ((2.1, 3, "elbow"), (1.9, 3, "none"), (2.1, 2, "none")):
+        assert found(numpy.where((N >= 50) & (N < 50 + count), high, WILD))[0] == kind
+    # nothing after them matters: it is the same with a deep fall
+    assert found(numpy.where(N < 50, WILD, 9) - 50. * (N > 55)) == found(
+        numpy.where(N < 50, WILD, 9)) == ("elbow", pytest.approx(10 ** U[49], rel=.3))
+    # and beyond a tenth of the way up to the 90 % quantile, which is 1 where the last 20 losses are
+    # 1, and 0 where the last 9 are
+    for high, last, start in ((.11, 20, 40), (.09, 20, 80), (.09, 9, 40)):
+        losses = numpy.select([(N >= 40) & (N < 43), N >= 100 - last], [high, 1.], 0.)
+        assert found(losses) == ("elbow", pytest.approx(10 ** U[start - 1], rel=.3))
+
+
+# The picture
+
+def running(losses: list[float]) -> list[float]:
+    """Means that count older losses 98 hundredths as much."""
+    return [numpy.average(losses[:n], weights=.98 ** numpy.arange(n)[::-1])
+            for n in range(1, len(losses) + 1)]
+
+
+def test_plot_shows_both_losses_and_marks_the_suggestion_on_the_smoothed_one(monkeypatch):
+    def chart(series, *labels, **more):             # draw.chart, whose own tests look at pixels
+        told.update(series=series, labels=labels, **more)
+        return Image.new("RGB", (1, 1))
+
+    monkeypatch.setattr("minifast.tools.draw.chart", chart)
+    told, elbow, tenth = {}, "elbow: 0.0001", "elbow / 10: 1e-05"
+    for skips, shown, names in (
+            ((), slice(10, 95), {elbow, tenth}), ((0, 0), slice(0, 100), {elbow, tenth}),
+            ((30, 5), slice(30, 95), {elbow}), ((10, 65), slice(10, 35), {tenth}),  # 2.7e-5, 5.6e-5
+            ((0, 80), slice(0, 20), set()), ((0, 120), slice(0, 0), set())):
+        assert NOTEBOOK.plot(*skips).size == (1, 1)
+        assert told["labels"] == ("learning rate", "loss") and told["log"] == "x"
+        (xs, losses), (same, means) = told["series"]["loss"], told["series"]["smoothed"]
+        assert xs == same == NOTEBOOK.rates[shown]
+        assert means == pytest.approx(running(NOTEBOOK.losses)[shown])
+        assert losses == [min(loss, max(means)) for loss in NOTEBOOK.losses[shown]]
+        assert told["marks"].keys() == names
+        for name, (rate, height) in told["marks"].items():
+            assert name.endswith(f": {rate:g}") and height == pytest.approx(.09, abs=1e-4)
+
+
+@pytest.mark.parametrize("losses", [[1.], [nan], [1.] * 15, [1.] * 40 + [inf],
+                                    [1.] * 40 + [1e9] * 30 + [nan], [.45] * 100])
+def test_any_curve_can_be_drawn(losses):
+    assert curve_of(losses).plot().size == curve_of(losses).plot(0, 0).size == (640, 400)
+
+
+# lr_find
 
 class Points:
     """Items (picture (3, 1, 4), class): four numbers in each of three channels, and whether the
-    first of them is above 0.
+    first of them is above 0. Each look uses up some of Python's and numpy's random numbers."""
 
-    Each look uses up some of Python's and numpy's global random numbers; item `broken` raises.
-    """
-
-    def __init__(self, n: int, broken: int = -1, error: BaseException | None = None):
+    def __init__(self, n: int):
         self.x = torch.randn(n, 4, generator=torch.Generator().manual_seed(0))
-        self.broken, self.error = broken, error
+        self.broken, self.error = -1, None                      # item `broken` raises the error
 
     def __len__(self) -> int:
         return len(self.x)
@@ -44,16 +216,12 @@ class Points:
         return self.x[i].expand(3, 1, -1), (self.x[i, 0] > 0).long()
 
 
-def flat(x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A transform for Points: the numbers of each picture, (n, 4)."""
-    return x[:, 0, 0], y
-
-
-def learner(dataset: Points | None = None, loss_func: Callable = F.cross_entropy,
-            dropout: float = 0, workers: int = 0, device: torch.device = CPU) -> Learner:
-    """A small net in three layer groups; 20 points make 5 batches."""
-    data = DataBunch.create(dataset or Points(20), None, target=Categories(["low", "high"]), bs=4,
-                            tfms=flat, num_workers=workers, device=device)
+def learner(n: int = 20, loss_func: Callable = F.cross_entropy, dropout: float = 0,
+            workers: int = 0, device: str = "cpu") -> Learner:
+    """A small net in three layer groups, and five batches."""
+    data = DataBunch.create(Points(n), None, target=Categories(["low", "high"]), bs=max(1, n // 5),
+                            tfms=lambda x, y, rng: (x[:, 0, 0], y), num_workers=workers,
+                            device=torch.device(device))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         groups = [nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8)), nn.Linear(8, 8),
@@ -61,28 +229,20 @@ def learner(dataset: Points | None = None, loss_func: Callable = F.cross_entropy
     return Learner(data, nn.Sequential(*groups), loss_func, groups=groups, precision="float32")
 
 
-def scripted(losses: list[float]) -> Callable:
-    """A loss function that gives these losses, whatever the model says."""
-    values = iter(losses)
-    return lambda logits, y: 0 * logits.sum() + next(values)
-
-
 def spied(monkeypatch, learn: Learner, **knobs) -> list[dict]:
     """What each training step of lr_find is done with."""
-    steps = []
+    steps, train_batch = [], Learner.train_batch
 
-    def step(model, batch, loss_func, optimizer, autocast):
-        steps.append({"model": model, "x": batch[0], "groups": [
-            {name: group[name] for name in ("lr", "betas", "weight_decay")}
-            for group in optimizer.param_groups]})
-        return train_batch(model, batch, loss_func, optimizer, autocast)
+    def step(self, model, x, y, rates, momentum):
+        steps.append({"model": model, "x": x, "rates": rates, "momentum": momentum,
+                      "wd": [group["weight_decay"] for group in self.optimizer.param_groups]})
+        return train_batch(self, model, x, y, rates, momentum)
 
-    monkeypatch.setattr("minifast.lr_finder.train_batch", step)
-    lr_find(learn, **knobs)
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "train_batch", step)
+        lr_find(learn, **knobs)
     return steps
 
-
-# What is measured
 
 def test_rates_rise_by_a_constant_factor_and_never_reach_the_last():
     # 10^-7 (10^8)^(t / 10) = 10^(.8 t - 7)
@@ -91,17 +251,20 @@ def test_rates_rise_by_a_constant_factor_and_never_reach_the_last():
                                          1e-3, 6.309573e-3, 3.981072e-2, 2.511886e-1, 1.584893])
     # by default there are 100, up to 10^(.08 * 99 - 7)
     curve = lr_find(learner(), stop_div=False)
-    assert len(curve.rates) == len(curve.losses) == len(curve.smoothed) == 100
+    assert len(curve.rates) == len(curve.losses) == 100
     assert curve.rates[0] == 1e-7 and curve.rates[-1] == pytest.approx(8.317638)
 
 
-def test_losses_are_those_of_plain_adamw_on_the_batches_of_the_coming_epochs():
+@pytest.mark.parametrize("frozen_to", [0, 1, 2])
+def test_it_trains_as_plain_adamw_does_over_two_epochs(monkeypatch, frozen_to):
     learn = learner()
+    learn.freeze_to(frozen_to)
     model = deepcopy(learn.model)
-    optimizer = torch.optim.AdamW(model.parameters(), betas=(.9, .99), eps=1e-8, weight_decay=.01)
-    loader, losses = replace(learn.data.train_dl), []       # two epochs of its own
-    batches = [*loader, *loader][:8]
-    for t, (x, y) in enumerate(batches):
+    learn.model.eval()                                      # it trains whatever mode it was in
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad],
+                                  betas=(.9, .99), eps=1e-8, weight_decay=.01)
+    loader, losses = replace(learn.data.train_dl), []
+    for t, (x, y) in enumerate([*loader, *loader][:8]):     # an epoch has five batches
         optimizer.param_groups[0]["lr"] = 1e-7 * 1e8 ** (t / 8)
         loss = F.cross_entropy(model(x), y)
         optimizer.zero_grad()
@@ -109,381 +272,157 @@ def test_losses_are_those_of_plain_adamw_on_the_batches_of_the_coming_epochs():
         optimizer.step()
         losses.append(loss.item())
     assert lr_find(learn, num_it=8, stop_div=False).losses == pytest.approx(losses, rel=1e-5)
+    trained = spied(monkeypatch, learn, num_it=8)[-1]["model"]
+    assert all(layer.training for layer in trained.modules())
+    for number, place in enumerate(("0.0", "1", "2.1")):    # where each group has its Linear
+        before, after = (net.get_submodule(place).weight for net in (learn.model, trained))
+        assert torch.equal(before, after) == (number < frozen_to)
 
 
-def test_the_smoothed_loss_is_a_mean_that_counts_older_losses_98_hundredths_as_much():
-    curve = lr_find(learner(), num_it=30, stop_div=False)
-    for n in range(1, 31):
-        shares = .98 ** numpy.arange(n)[::-1]
-        wanted = (shares * curve.losses[:n]).sum() / shares.sum()
-        assert curve.smoothed[n - 1] == pytest.approx(wanted)
-
-
-def test_it_stops_where_the_smoothed_loss_exceeds_four_times_its_best():
-    # three losses of 1 and one of L: ((.98 + .98^2 + .98^3) + L) / (1 + .98 + .98^2 + .98^3)
-    # is 4 at L = 4 (3.881592) - 2.881592 = 12.644776
-    for loss, stops in ((12.6, False), (12.7, True)):
-        curve = lr_find(learner(loss_func=scripted([1, 1, 1, loss, 1, 1])), num_it=6)
-        assert len(curve.losses) == (4 if stops else 6)
-        assert curve.losses[3] == pytest.approx(loss)           # the last batch is in the curve
-
-
-def test_the_best_is_the_lowest_smoothed_loss_so_far():
-    # a loss of 1, sixty of .1, and 2 from then on: after sixty the mean, with shares of .98^n, is
-    # .98^60 .02 / (1 - .98^61) * .9 + .1 = .1076; the k-th 2 lifts it above four times that
-    script = [1.0] + [.1] * 60 + [2.0] * 60
-    stop = next(n for n in range(62, 122) if numpy.average(
-        script[:n], weights=.98 ** numpy.arange(n)[::-1]) > 4 * .10761)
-    assert len(lr_find(learner(loss_func=scripted(script)), num_it=121).losses) == stop == 68
-
-
-@pytest.mark.parametrize("stop_div, count", [(True, 3), (False, 6)])
-def test_it_stops_at_nan_unless_told_otherwise(stop_div, count):
-    script = scripted([1, 1, nan, 1, 1, 1])
-    curve = lr_find(learner(loss_func=script), num_it=6, stop_div=stop_div)
-    assert len(curve.rates) == len(curve.losses) == len(curve.smoothed) == count
-    assert isnan(curve.smoothed[-1])
-
-
-def test_a_rate_that_is_far_too_high_ends_the_test_early():
-    assert len(lr_find(learner(), start_lr=1e-3, end_lr=1e6).losses) < 100
-
-
-def test_slices_give_each_group_its_own_way_and_the_curve_has_the_last_groups(monkeypatch):
-    learn = learner()
-    steps = spied(monkeypatch, learn, start_lr=slice(1e-6, 1e-4), end_lr=slice(1e-1), num_it=2)
-    rates = [[group["lr"] for group in step["groups"]] for step in steps]
-    assert rates[0] == pytest.approx([1e-6, 1e-5, 1e-4])
-    # half way, to .01, .01 and .1: the geometric means
-    assert rates[1] == pytest.approx([1e-4, 10 ** -3.5, 10 ** -2.5])
-    assert lr_find(learn, slice(1e-6, 1e-4), slice(1e-1), 2).rates == pytest.approx(
-        [1e-4, 10 ** -2.5])
-
-
-def test_momentum_is_09_and_weight_decay_the_learners_unless_said(monkeypatch):
+def test_rates_of_each_group_momentum_and_weight_decay(monkeypatch):
     learn = learner()
     learn.fit_one_cycle(1, 1e-3, wd=0.5)                        # which leaves others behind
-    for knobs, wd in (({}, 0.01), ({"wd": 0.3}, 0.3), ({"wd": 0}, 0)):
-        for step in spied(monkeypatch, learn, num_it=3, **knobs):
-            assert [group["betas"] for group in step["groups"]] == [(0.9, 0.99)] * 3
-            assert [group["weight_decay"] for group in step["groups"]] == [wd] * 3
+    for more, wd in (({}, 0.01), ({"wd": 0.3}, 0.3), ({"wd": 0}, 0)):
+        knobs = {"start_lr": slice(1e-6, 1e-4), "end_lr": slice(1e-1), "num_it": 4,
+                 "stop_div": False, **more}
+        steps = spied(monkeypatch, learn, **knobs)
+        assert all(step["momentum"] == 0.9 and step["wd"] == [wd] * 3 for step in steps)
+        assert steps[0]["rates"] == pytest.approx([1e-6, 1e-5, 1e-4])
+        # half way, to .01, .01 and .1: the geometric means
+        assert steps[2]["rates"] == pytest.approx([1e-4, 10 ** -3.5, 10 ** -2.5])
+        assert lr_find(learn, **knobs).rates == [step["rates"][2] for step in steps]
 
 
-def test_batches_are_those_of_the_coming_epochs_one_after_the_other(monkeypatch):
-    learn = learner()
-    learn.fit(1, 1e-3)
-    steps = spied(monkeypatch, learn, num_it=12, stop_div=False)
-    assert learn.data.train_dl.epoch == 1
-    wanted = [x for epoch in (1, 2, 3) for x, y in learn.data.train_dl][:12]
-    assert all(torch.equal(step["x"], x) for step, x in zip(steps, wanted, strict=True))
-
-
-def test_dropout_is_that_of_the_coming_epoch():
-    learn = learner(dropout=0.5)
-    for epoch in range(3):                                      # the first step has no rate yet
-        first = lr_find(learn, num_it=2).losses[0]
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_and_dropout_are_those_of_the_coming_epochs(monkeypatch, workers):
+    learn = learner(dropout=0.5, workers=workers)
+    for epoch in range(2):
+        steps = spied(monkeypatch, learn, num_it=12, stop_div=False)
+        wanted = [x for number in range(epoch, epoch + 3)
+                  for x, y in replace(learn.data.train_dl, epoch=number, num_workers=0)]
+        assert all(torch.equal(s["x"], x) for s, x in zip(steps, wanted[:12], strict=True))
+        first = lr_find(learn, num_it=4).losses[0]              # before the first step
         learn.fit(1, 1e-3)
         assert learn.recorder.losses[5 * epoch] == first
 
 
-def test_workers_change_nothing():
-    curves = [lr_find(learner(workers=workers), num_it=7) for workers in (0, 2)]
-    assert curves[0] == curves[1]
+# When it stops
+
+def scripted(level: float, *losses: float, **knobs) -> int:
+    """How many of these losses, raised by a level, lr_find takes in."""
+    values = iter([0., *losses])                                # the first is for check_outputs
+    curve = lr_find(learner(loss_func=lambda logits, y: 0 * logits.sum() + next(values) + level),
+                    num_it=len(losses), **knobs)
+    wanted = numpy.array(losses[:len(curve.losses)]) + level
+    assert len(curve.rates) == len(wanted) and numpy.allclose(curve.losses, wanted, equal_nan=True)
+    return len(wanted)
 
 
-@pytest.mark.parametrize("frozen_to", [0, 1, 2])
-def test_it_works_in_any_freeze_state(monkeypatch, frozen_to):
-    learn = learner()
-    learn.freeze_to(frozen_to)
-    trained = spied(monkeypatch, learn, num_it=5)[-1]["model"]
-    linear = [(0, 0), (1,), (2, 1)]                             # where each group has its Linear
-    for group, place in enumerate(linear):
-        before, after = learn.model, trained
-        for i in place:
-            before, after = before[i], after[i]
-        assert torch.equal(before.weight, after.weight) == (group < frozen_to)
+@pytest.mark.parametrize("level", [0, -5, 5])
+def test_it_stops_where_three_losses_in_a_row_are_high(level):
+    # Of .9, 1, 1.1, the first quarter, the noise is .1: high is above 1 + 10 (.1) = 2
+    for high, stop in (([1.9] * 4, 12), ([2.1, 2.1, 1, 2.1], 12), ([2.1] * 4, 6)):
+        assert scripted(level, .9, 1, 1.1, *high, *[1] * 5) == stop
+        assert scripted(level, .9, 1, 1.1, *high, *[1] * 5, stop_div=False) == 12
+    # After a fall from 3 to 2 it is above 3 + 4 (3 - 2) = 7
+    for high, stop in ((6.9, 16), (7.1, 11)):
+        assert scripted(level, 3, 3, 3, 3, 2, 2, 2, 2, *[high] * 4, *[2] * 4) == stop
 
 
-def test_the_model_trains_whatever_mode_it_was_in(monkeypatch):
-    learn = learner()
-    learn.model.eval()
-    steps = spied(monkeypatch, learn, num_it=2)
-    assert all(layer.training for layer in steps[0]["model"].modules())
+def test_in_the_first_quarter_it_stops_at_no_high_loss_but_always_at_one_that_is_not_finite():
+    assert scripted(0, *[1e3] * 3, *[1] * 9) == 12              # the quarter is three of twelve
+    for broken in (nan, inf, -inf):
+        for losses in ([broken], [1, broken], [1, 1, 1, 1, broken]):
+            for stop_div in (True, False):
+                assert scripted(0, *losses, *[1] * 3, stop_div=stop_div) == len(losses)
+
+
+@pytest.mark.parametrize("knobs", [{}, {"start_lr": 1e-4, "end_lr": 1e4}])
+@pytest.mark.parametrize("epochs, kind", [(0, "steepest"), (25, "elbow")])
+def test_a_constant_added_to_the_loss_changes_neither_length_nor_suggestion(knobs, epochs, kind):
+    learn, told = learner(200), []
+    if epochs:
+        learn.fit(epochs, 2e-2)
+    for plus in (0, 5, -5):
+        learn.loss_func = lambda logits, y: F.cross_entropy(logits, y) + plus
+        curve = lr_find(learn, **knobs)
+        told.append((len(curve.losses), curve.suggest(1e-2)))
+    assert told[0] == told[1] == told[2]
+    assert told[0][0] < 100 and kind in told[0][1].marks
 
 
 # No trace
 
 def everything(learn: Learner) -> dict:
-    """All that a test must leave as it was."""
-    parameters = list(learn.model.parameters())
+    """All that must stay as it was, bit for bit."""
+    model, optimizer, gpus = learn.model, learn.optimizer, torch.cuda.is_available()
     return {
-        "weights and buffers": [value.clone() for value in learn.model.state_dict().values()],
-        "the very parameters": [torch.tensor(id(p)) for p in parameters],
-        "gradients": [torch.tensor(nan) if p.grad is None else p.grad.clone() for p in parameters],
-        "trainable": [torch.tensor(p.requires_grad) for p in parameters],
-        "modes": [torch.tensor(layer.training) for layer in learn.model.modules()],
-        "moments": [value.clone() for state in learn.optimizer.state.values()
-                    for value in state.values()],
-        "optimiser's settings": str([[group[name] for name in ("lr", "betas", "weight_decay")]
-                                     for group in learn.optimizer.param_groups]),
+        "objects": {name: id(value) for name, value in vars(learn).items()},
+        "weights and buffers": [value.tolist() for value in model.state_dict().values()],
+        "parameters": [(id(p), p.requires_grad, str(p.grad)) for p in model.parameters()],
+        "modes": [layer.training for layer in model.modules()],
+        "optimizer": str(optimizer.state_dict()),
+        "what it trains": [[id(p) for p in group["params"]] for group in optimizer.param_groups],
         "history": str(vars(learn.recorder)),
-        "epochs seen": learn.data.train_dl.epoch,
-        "Python's random state": random.getstate(),
-        "numpy's random state": [part.tolist() if isinstance(part, numpy.ndarray) else part
-                                 for part in numpy.random.get_state()],
-        "torch's random state": [torch.get_rng_state()],
-    }
+        "data": (id(learn.data.train_dl), learn.data.train_dl.epoch),
+        "Python's random numbers": random.getstate(),
+        "numpy's random numbers": str(numpy.random.get_state()),
+        "torch's random numbers": (torch.get_rng_state().tolist(),
+                                   torch.cuda.get_rng_state().tolist() if gpus else None)}
 
 
-def differences(one: dict, other: dict) -> list[str]:
-    """What differs, bit for bit, by name."""
-    def same(a, b) -> bool:
-        if not (isinstance(a, list) and a and isinstance(a[0], Tensor)):
-            return a == b
-        return len(a) == len(b) and all(torch.equal(x, y) or (x != x).all() and (y != y).all()
-                                        for x, y in zip(a, b))
-    return [name for name in one if not same(one[name], other[name])]
+def differences(one: dict, other: dict) -> set[str]:
+    return {name for name in one if one[name] != other[name]}
 
 
-ENDINGS = {"it ends": (None, {"end_lr": 1e-3}),
-           "the loss diverges": (None, {"start_lr": 1e-2, "end_lr": 1e7}),
-           "an error": (ValueError("a broken file"), {}),
-           "Ctrl-C": (KeyboardInterrupt("Ctrl-C"), {})}
-
-
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("device", ["cpu", "cuda"][:1 + torch.cuda.is_available()])
 @pytest.mark.parametrize("frozen_to", [0, 2])
 @pytest.mark.parametrize("trained", [False, True])
-def test_however_it_ends_all_is_as_it_was(tmp_path, monkeypatch, ending, frozen_to, trained):
-    monkeypatch.chdir(tmp_path)
-    error, knobs = ENDINGS[ending]
-    dataset = Points(20)
-    learn = learner(dataset, dropout=0.5)
+@pytest.mark.parametrize("error, knobs", [
+    (None, {"end_lr": 1e-3}), (None, {"start_lr": 1e-2, "end_lr": 1e7}),
+    (ValueError("a broken file"), {}), (KeyboardInterrupt("Ctrl-C"), {})])
+def test_however_it_ends_all_is_as_it_was(error, knobs, trained, frozen_to, device):
+    learn = learner(dropout=0.5, device=device)
     learn.freeze_to(frozen_to)
     if trained:
         learn.fit(1, 1e-3)
     learn.model[0][1].eval()
-    if error is not None:
-        dataset.error, dataset.broken = error, learn.data.train_dl.item_numbers(3)[2][0]
+    dataset, loader = learn.data.train_ds, learn.data.train_dl
+    if error is not None:                       # not in the two pictures of check_outputs
+        dataset.error, dataset.broken = error, loader.item_numbers(loader.epoch)[2][0]
     before = everything(learn)
-    if error is None:
+    with pytest.raises(type(error), match=str(error)) if error else nullcontext():
         curve = lr_find(learn, num_it=40, **knobs)
-        assert (len(curve.losses) < 40) == (ending == "the loss diverges")
-    else:
-        with pytest.raises(type(error), match=str(error)):
-            lr_find(learn, num_it=40, **knobs)
-    assert differences(before, everything(learn)) == []
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_look_at_everything_would_notice_training():
-    learn = learner()
-    learn.fit(1, 1e-3)
-    before = everything(learn)
-    learn.freeze()
-    learn.fit(1, 1e-2)
-    random.random(), numpy.random.random(), torch.rand(1)
-    learn.model.eval()
-    learn.model[0][0].weight = nn.Parameter(learn.model[0][0].weight.detach())
-    assert set(differences(before, everything(learn))) == set(before)
-
-
-@pytest.mark.parametrize("draw, name", [
-    (random.random, "Python's"), (numpy.random.random, "numpy's"),
-    (lambda: torch.rand(1), "torch's")])
-def test_the_look_at_everything_would_notice_each_random_number(draw, name):
-    learn = learner()
-    before = everything(learn)
-    draw()
-    assert differences(before, everything(learn)) == [f"{name} random state"]
-
-
-@pytest.mark.parametrize("ending", ENDINGS)
-def test_training_goes_on_as_if_there_had_been_no_test(ending):
-    error, knobs = ENDINGS[ending]
-    ends = []
-    for looked in (False, True):
-        dataset = Points(20)
-        learn = learner(dataset, dropout=0.5)
-        learn.fit_one_cycle(1, 1e-2)
-        learn.freeze()
-        if looked:
-            dataset.error, dataset.broken = error, -1 if error is None else 7
-            with pytest.raises(type(error), match=str(error)) if error else nullcontext():
-                lr_find(learn, num_it=12, **knobs)
-            dataset.broken = -1
-        learn.fit_one_cycle(2, 1e-2)
-        ends.append(([value.clone() for value in learn.model.state_dict().values()],
-                     learn.recorder.losses))
-    assert all(map(torch.equal, ends[0][0], ends[1][0])) and ends[0][1] == ends[1][1]
-
-
-def test_a_loss_function_that_remembers_is_left_alone_too():
-    class Counting(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.register_buffer("calls", torch.zeros(()))
-
-        def forward(self, logits: Tensor, y: Tensor) -> Tensor:
-            self.calls += 1
-            return F.cross_entropy(logits, y)
-
-    learn = learner(loss_func=Counting())
-    lr_find(learn, num_it=3)
-    assert learn.loss_func.calls == 0
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_on_a_gpu_too_all_is_as_it_was():
-    learn = learner(dropout=0.5, device=torch.device("cuda"))
-    learn.fit(1, 1e-3)
-    before, state = everything(learn), torch.cuda.get_rng_state()
-    lr_find(learn, num_it=12)
-    assert differences(before, everything(learn)) == []
-    assert torch.equal(torch.cuda.get_rng_state(), state)
+        assert (len(curve.losses) < 40) == ("start_lr" in knobs)        # it blew up
+    assert differences(before, everything(learn)) == set()
 
 
 # Refusals
 
-@pytest.mark.parametrize("knobs, message", [
-    ({"start_lr": 1.0, "end_lr": 0.1}, "start_lr must be below end_lr, got 1.0 and 0.1"),
-    ({"start_lr": 1.0, "end_lr": 1.0}, "start_lr must be below end_lr"),
-    ({"start_lr": 0.5, "end_lr": slice(0.1, 1)}, "start_lr must be below end_lr"),
-    ({"start_lr": 0}, "must be above 0"), ({"end_lr": inf}, "finite"),
-    ({"num_it": 0}, "num_it must be at least 1, got 0")])
-def test_impossible_tests_are_refused(knobs, message):
-    with pytest.raises(ValueError, match=message):
-        lr_find(learner(), **knobs)
-
-
-def test_a_model_that_cannot_be_copied_is_refused_and_left_alone():
-    class Keeps(nn.Linear):
-        def forward(self, x: Tensor) -> Tensor:
-            self.last = super().forward(x)
-            return self.last
-
-    learn = learner()
-    learn.model.append(Keeps(2, 2))
-    learn.model(torch.randn(4, 4))
-    before = everything(learn)
-    with pytest.raises(ValueError, match="a model that copy.deepcopy can copy"):
-        lr_find(learn)
-    assert differences(before, everything(learn)) == []
-
-
-def test_batches_of_one_picture_are_refused_as_in_training():
-    with pytest.raises(ValueError, match="a training batch of one picture"):
-        lr_find(learner(Points(1)))
-
-
-def test_where_the_gpus_memory_is_full_a_batch_size_is_proposed():
-    def full(logits, y):
+def full(logits: Tensor, y: Tensor) -> Tensor:
+    if len(y) > 2:                                              # not in check_outputs
         raise torch.cuda.OutOfMemoryError("tried to allocate 2 GiB")
-
-    with pytest.raises(ValueError, match="with bs=4: try bs=2, .* tried to allocate 2 GiB"):
-        lr_find(learner(loss_func=full))
+    return logits.sum()
 
 
-# Reading the curve
-
-def curve_of(losses: list[float], num_it: int = 100) -> LRCurve:
-    return LRCurve([1e-7 * 1e8 ** (t / num_it) for t in range(len(losses))], losses, losses)
-
-
-def smoothed_curve_of(losses: list[float]) -> LRCurve:
-    """With the smoothed losses that lr_find has, not all equal even where the losses are."""
-    return LRCurve(curve_of(losses).rates, losses, smoothed(losses))
+def of_other_classes() -> Learner:
+    learn = learner()
+    learn.data.target = Categories(["cat", "dog"])
+    learn.data.classes = learn.data.target.classes
+    return learn
 
 
-def elbow_curve(bend: float = 1e-4) -> LRCurve:
-    """The notebook's after unfreezing: .09 up to the bend, then .0235 more per decade."""
-    return curve_of([.09 + .0235 * max(0, .08 * t - 7 - numpy.log10(bend)) for t in range(100)])
-
-
-def test_suggest_is_the_lessons_rule():
-    assert elbow_curve().suggest(earlier_lr=1e-2).lr == slice(1e-5, 2e-3)
-    assert elbow_curve().suggest(1e-2, 10).lr == slice(1e-5, 1e-3)
-    assert elbow_curve().suggest().lr == 1e-5
-
-
-def test_suggest_reads_the_losses_and_not_the_smoothed_ones():
-    curve = elbow_curve()
-    curve.smoothed = [9.0] * 100
-    assert curve.suggest() == elbow_curve().suggest()
-
-
-def drawn(monkeypatch, curve: LRCurve, **knobs) -> dict:
-    """What plot hands to draw.chart, whose own tests look at pixels."""
-    calls = []
-
-    def chart(series, x_label, y_label, log, marks):
-        calls.append({"series": series, "labels": (x_label, y_label), "log": log, "marks": marks})
-        return Image.new("RGB", (1, 1))
-
-    monkeypatch.setattr("minifast.tools.draw.chart", chart)
-    assert isinstance(curve.plot(**knobs), Image.Image)
-    return calls[0]
-
-
-def test_plot_leaves_out_the_first_ten_and_the_last_five_points(monkeypatch):
-    curve = elbow_curve()
-    shown = drawn(monkeypatch, curve)
-    assert shown["labels"] == ("learning rate", "loss") and shown["log"] == "x"
-    assert shown["series"] == {"loss": (curve.rates[10:95], curve.losses[10:95]),
-                               "smoothed": (curve.rates[10:95], curve.smoothed[10:95])}
-    shown = drawn(monkeypatch, curve, skip_start=1, skip_end=2)
-    assert shown["series"]["smoothed"][0] == curve.rates[1:98]
-
-
-def test_what_is_shown_does_not_change_what_is_suggested(monkeypatch):
-    for skip_start in (0, 10, 45):                              # 45: from 4e-4 on
-        shown = drawn(monkeypatch, elbow_curve(1e-3), skip_start=skip_start)
-        assert "elbow: 0.001" in shown["marks"]
-
-
-def test_plot_marks_the_suggestion_on_the_smoothed_curve(monkeypatch):
-    curve = elbow_curve(1e-3)
-    curve.smoothed = [2 * loss for loss in curve.losses]
-    marks = drawn(monkeypatch, curve)["marks"]
-    assert {name: rate for name, (rate, loss) in marks.items()} == {"elbow: 0.001": 1e-3,
-                                                                    "elbow / 10: 0.0001": 1e-4}
-    assert [loss for rate, loss in marks.values()] == pytest.approx([.18, .18], abs=.005)
-
-
-def test_plot_marks_nothing_that_is_not_shown(monkeypatch):
-    assert drawn(monkeypatch, smoothed_curve_of([.09] * 100))["marks"] == {}
-    assert drawn(monkeypatch, elbow_curve(1e-4), skip_start=40)["marks"] == {}   # from 1.6e-4 on
-    assert drawn(monkeypatch, elbow_curve(1e-3), skip_end=63)["marks"] == {}     # to 7.6e-5
-
-
-def test_plot_marks_rates_at_both_ends_of_what_is_shown(monkeypatch):
-    curve = elbow_curve()
-    marks = {"first": curve.rates[10], "last": curve.rates[94]}
-    monkeypatch.setattr(LRCurve, "suggest", lambda curve: Suggestion(None, "", marks))
-    assert len(drawn(monkeypatch, curve)["marks"]) == 2
-
-
-def test_where_more_points_are_left_out_than_there_are_none_is_shown(monkeypatch):
-    shown = drawn(monkeypatch, curve_of([1.0] * 3), skip_start=0)["series"]
-    assert shown == {"loss": ([], []), "smoothed": ([], [])}
-
-
-def test_a_blow_up_does_not_press_the_rest_of_the_picture_flat(monkeypatch):
-    curve = elbow_curve()
-    highest = curve.smoothed[94]
-    curve.losses = curve.losses[:90] + [9.0] * 10
-    curve.smoothed = curve.smoothed[:95] + [9.0] * 5             # not shown, so it does not count
-    xs, ys = drawn(monkeypatch, curve)["series"]["loss"]
-    assert len(xs) == len(ys) == 85
-    assert ys[80:] == [highest] * 5 and ys[:80] == curve.losses[10:90]
-
-
-@pytest.mark.parametrize("losses", [[1.0], [nan], [1.0] * 15, [1.0] * 16, [nan] * 40,
-                                    [1.0] * 40 + [inf] * 3 + [nan] * 30, [.45] * 100])
-def test_any_curve_can_be_drawn(losses):
-    assert curve_of(losses).plot().size == smoothed_curve_of(losses).plot().size == (640, 400)
-
-
-def test_nothing_need_be_left_out(monkeypatch):
-    shown = drawn(monkeypatch, elbow_curve(), skip_start=0, skip_end=0)
-    assert shown["series"]["smoothed"][0] == elbow_curve().rates
+@pytest.mark.parametrize("call, telling", [
+    (lambda: lr_find(learner(), 1.0, 0.1), "start_lr .* 1.0 and 0.1"),
+    (lambda: lr_find(learner(), 1.0, 1.0), "start_lr"),
+    (lambda: lr_find(learner(), 0.5, slice(0.1, 1)), "start_lr"),
+    (lambda: lr_find(learner(), 0), "positive"), (lambda: lr_find(learner(), 1e-7, inf), "inf"),
+    (lambda: lr_find(learner(), num_it=0), "num_it .* 0"),
+    (lambda: lr_find(learner(1)), "1 value"),                   # in a batch, says BatchNorm
+    (lambda: lr_find(of_other_classes()), "cat"),
+    (lambda: lr_find(learner(loss_func=full)), "bs=2"),
+    (lambda: NOTEBOOK.suggest(0), "positive"), (lambda: NOTEBOOK.suggest(-1e-2), "positive"),
+    (lambda: NOTEBOOK.suggest(div=0.5), "div")])
+def test_what_is_impossible_is_refused(call, telling):
+    with pytest.raises(ValueError, match=telling):
+        call()

@@ -2,6 +2,8 @@ import runpy
 import sys
 
 import pytest
+import torch
+from torch import nn
 
 from minifast.tools import processes
 
@@ -20,6 +22,8 @@ def asked(monkeypatch):
     monkeypatch.setattr("torch.distributed.barrier", lambda: calls.append("barrier"))
     monkeypatch.setattr(processes, "DistributedDataParallel",
                         lambda model: calls.append(model))
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda numbers: numbers.add_(10))
+    monkeypatch.setattr("torch.distributed.broadcast", lambda buffer, rank: buffer.fill_(rank + 7))
     return calls
 
 
@@ -44,6 +48,19 @@ def test_processes_meet_once_and_share_the_gradients(asked, monkeypatch, count, 
     assert (processes.parallel("model") == "model") == (count == 1)
     ends = [asked.pop(asked.index(each)) for each in [*asked] if callable(each)]
     assert asked == wanted and len(ends) == count - 1
+
+
+@pytest.mark.parametrize("count, mean, statistics", [(1, [2, 4], [0, 0]), (2, [6, 7], [7, 7])])
+def test_of_several_processes_numbers_are_averaged_and_buffers_are_the_first_ones(
+        asked, monkeypatch, count, mean, statistics):
+    # all_reduce, which sums up, says that the other process has 10 more; broadcast gives 7.
+    monkeypatch.setattr(processes, "COUNT", count)
+    model = nn.BatchNorm1d(2)
+    weight = model.weight.clone()
+    processes.share_buffers(model)
+    assert model.running_mean.tolist() == statistics and torch.equal(model.weight, weight)
+    assert processes.mean(torch.tensor([2., 4])).tolist() == mean
+    assert float(processes.mean(torch.tensor(2.))) == mean[0]
 
 
 @pytest.mark.parametrize("failed, wanted", [(False, ["left"]), (True, [])])

@@ -20,48 +20,55 @@ def screen(printed: str) -> str:
     return line.rstrip()
 
 
-def test_in_a_log_file_only_the_note_is_read_each_quarter_of_a_second_and_last(clock, capsys):
-    seen, notes = [], []
-    for item in bar(range(7), 7, "train", lambda: str(notes.append(seen[-1]))):
-        seen.append(item)
-        clock.append(clock[-1] + 0.125)
-    assert seen == list(range(7)) and list(bar([], 0, "")) == []
-    assert notes == [1, 3, 5, 6]                                # after .25, .5, .75 s and the last
-    assert capsys.readouterr().out == ""
-
-
-def test_the_bar_shows_how_far_it_is_and_overwrites_a_longer_line(monkeypatch, capsys, clock):
+@pytest.fixture
+def terminal(monkeypatch, capsys, clock):
     monkeypatch.setattr(type(sys.stdout), "isatty", lambda stream: True)
-    shown, notes, lines = "", iter(["a long note at first", "short", "3", "4"]), []
-    for _ in bar(range(4), 4, "train", lambda: next(notes)):
+    return clock
+
+
+def test_in_a_log_file_nothing_is_drawn_read_or_timed(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "perf_counter", None)         # to call it would be an error
+    assert list(bar(range(7), 7, "train", None)) == list(bar(range(7), 7, "train", 1 / 3))
+    assert list(bar(iter("ab"), 2, "")) == ["a", "b"] and capsys.readouterr().out == ""
+
+
+def test_the_bar_shows_how_far_it_is_and_overwrites_a_longer_line(terminal, capsys):
+    shown, losses, lines = "", iter([123456.7, 0.5, 0.25, 1 / 3]), []
+    for _ in bar(range(4), 4, "train", lambda: next(losses)):
         shown += capsys.readouterr().out
         lines.append(screen(shown))
-        clock.append(clock[-1] + 0.5)
+        terminal.append(terminal[-1] + 0.5)
     # 1/4 of 20 are 5 blocks. An item in half a second is 2.0/s, so 3 more take 1.5 s, or 2.
-    assert lines == ["", "train █████··············· 1/4 2.0/s 00:02 left a long note at first",
-                     "train ██████████·········· 2/4 2.0/s 00:01 left short",
-                     "train ███████████████····· 3/4 2.0/s 00:00 left 3"]
+    assert lines == ["", "train █████··············· 1/4 2.0/s 00:02 left loss 123456.7000",
+                     "train ██████████·········· 2/4 2.0/s 00:01 left loss 0.5000",
+                     "train ███████████████····· 3/4 2.0/s 00:00 left loss 0.2500"]
     end = capsys.readouterr().out
-    assert "train " + "█" * 20 + " 4/4 2.0/s 00:00 left 4" in end and screen(shown + end) == ""
+    assert f"train {'█' * 20} 4/4 2.0/s 00:00 left loss 0.3333" in end and screen(shown + end) == ""
 
 
-def test_the_bar_is_wiped_after_an_error_but_only_if_it_was_drawn(monkeypatch, capsys, clock):
-    monkeypatch.setattr(type(sys.stdout), "isatty", lambda stream: True)
-    assert list(bar(range(3), 9, "train")) == [0, 1, 2]          # fewer than announced, and quick
-    assert capsys.readouterr().out == ""
+def test_it_is_drawn_each_quarter_of_a_second_and_after_the_last_item(terminal, capsys):
+    drawn = []
+    for number in bar(range(7), 7, "valid", lambda: drawn.append(number) or 0.0):
+        terminal.append(terminal[-1] + 0.125)
+    assert drawn == [1, 3, 5, 6]                                # after .25, .5, .75 s and the last
+
+
+def test_the_bar_is_wiped_after_an_error(terminal, capsys):
+    assert list(bar(range(3), 9, "train")) == [0, 1, 2]         # fewer than announced, and quick
+    assert capsys.readouterr().out.strip() == ""
     with pytest.raises(KeyError):
         for item in bar(range(9), 240, "train"):
-            clock.append(clock[-1] + 30)
+            terminal.append(terminal[-1] + 30)
             {0: "fine", 1: "fine"}[item]
     printed = capsys.readouterr().out
     # 238 more at half a minute each are 119 minutes
-    assert "2/240 0.0/s 119:00 left" in printed and screen(printed) == ""
+    assert "2/240 0.0/s 119:00 left" in printed and "loss" not in printed and screen(printed) == ""
 
 
 def test_in_a_notebook_a_bar_is_drawn_and_no_wider_than_the_screen(monkeypatch, capsys, clock):
     monkeypatch.setattr(type(sys.stdout), "__module__", "ipykernel.iostream")
     monkeypatch.setenv("COLUMNS", "30")
-    list(bar([1], 1, "train", lambda: "loss " * 20))
+    list(bar([1], 1, "train", lambda: 1e20))
     assert [len(line) for line in capsys.readouterr().out.split("\r")] == [0, 29, 29, 0]
 
 

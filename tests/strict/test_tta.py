@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -5,7 +7,7 @@ from torch import Tensor, nn
 from minifast.databunch import DataBunch
 from minifast.learner import Learner
 from minifast.loader import Loader
-from minifast.predictions import get_preds
+from minifast.results import get_preds
 from minifast.targets import Categories, Masks, Tags
 from minifast.tta import mean_over_views, seen_as, tta, turned
 
@@ -60,6 +62,11 @@ def data_of(x: Tensor, target, tfms=None, test: Tensor | None = None) -> DataBun
     items = list(zip(x, y))
     return DataBunch.create(items, items, test if test is None else [(p, y[0]) for p in test],
                             target, (None, tfms), bs=2, device=CPU)
+
+
+def learner(model: nn.Module, data: DataBunch) -> SimpleNamespace:
+    """As much of a learner as is needed here."""
+    return SimpleNamespace(model=model, data=data, autocast=FLOAT32)
 
 
 # The views
@@ -119,7 +126,7 @@ def test_tags_get_the_mean_of_the_probabilities_of_each_view(views):
     seen = {1: [x], 2: [x, x.flip(-1)], 8: symmetries(x)}[views]
     wanted = sum((view.flatten(1) @ model.weights.T).sigmoid() for view in seen) / views
     data = data_of(x, Tags(["a", "b"]))
-    likely, targets = mean_over_views(model, data.valid_dl, data.target, FLOAT32, views)
+    likely, targets = mean_over_views(learner(model, data), data.valid_dl, views)
     assert torch.allclose(likely, wanted, atol=1e-6)
     assert targets.tolist() == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]
 
@@ -131,14 +138,14 @@ def test_a_mean_of_probabilities_is_not_the_probability_of_a_mean():
     x[0, 0, 0] = torch.tensor([10., 0, 0, -4])
     data, model = data_of(x, Tags(["a"])), Weighed(1)
     model.weights = torch.eye(12)[:1]                           # sees one value, the upper left red
-    likely, _ = mean_over_views(model, data.valid_dl, data.target, FLOAT32, 2)
+    likely, _ = mean_over_views(learner(model, data), data.valid_dl, 2)
     assert likely.item() == pytest.approx(0.509, abs=1e-3)
 
 
 def test_classes_keep_a_sum_of_1():
     x, model = pictures(), Weighed(3)
     data = data_of(x, Categories("abc"))
-    likely, targets = mean_over_views(model, data.valid_dl, data.target, FLOAT32, 8)
+    likely, targets = mean_over_views(learner(model, data), data.valid_dl, 8)
     wanted = sum((view.flatten(1) @ model.weights.T).softmax(1) for view in symmetries(x)) / 8
     assert torch.allclose(likely, wanted, atol=1e-6) and targets.tolist() == [0, 1, 2, 3, 4]
     assert torch.allclose(likely.sum(dim=1), torch.ones(5))
@@ -151,7 +158,7 @@ def test_masks_are_turned_back_before_the_mean(h, w):
     mirrored = [model(x).softmax(1), model(x.flip(-1)).softmax(1).flip(-1)]
     all_eight = undone([model(view).softmax(1) for view in symmetries(x)])
     for views, wanted in ((2, mirrored), (8, all_eight)):
-        likely, targets = mean_over_views(model, data.valid_dl, data.target, FLOAT32, views)
+        likely, targets = mean_over_views(learner(model, data), data.valid_dl, views)
         assert torch.allclose(likely, sum(wanted) / views, atol=1e-6)
         assert torch.equal(targets, torch.arange(5 * h * w).reshape(5, h, w))
 
@@ -163,15 +170,15 @@ def test_one_lit_pixel_stays_where_it_is_in_a_picture_that_is_no_square(views):
     data, model = data_of(x, Masks(["dark", "red"])), nn.Conv2d(3, 2, 1, bias=False)
     with torch.no_grad():
         model.weight.zero_()[1, 0] = 9
-    likely, _ = mean_over_views(model, data.valid_dl, data.target, FLOAT32, views)
+    likely, _ = mean_over_views(learner(model, data), data.valid_dl, views)
     assert (likely[0, 1] > 0.6).nonzero().tolist() == [[1, 5]]
 
 
 def test_one_view_alone_is_get_preds():
     for target, model in ((Tags(["a", "b"]), Weighed()), (Masks(["dark", "red"]), Placed())):
         data = data_of(pictures(), target, marked)
-        one, two = (ask(model, data.valid_dl, target, FLOAT32, *views)
-                    for ask, views in ((mean_over_views, [1]), (get_preds, [])))
+        learn = learner(model, data)
+        one, two = mean_over_views(learn, data.valid_dl, 1), get_preds(learn, data.valid_dl)
         assert all(map(torch.equal, one, two))
 
 

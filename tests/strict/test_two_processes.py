@@ -24,7 +24,6 @@ from minifast.metrics import foreground_accuracy
 from minifast.targets import Masks, Tags, pixel_loss
 from minifast.tools import processes
 from minifast.tools.files import load_tensors, refuse_existing, save_tensors, write_atomic
-from minifast.training import mean_of_processes
 from minifast.transforms import get_transforms
 from kit.runs import first_goes_ahead
 
@@ -73,7 +72,7 @@ def work(folder: Path) -> None:
     processes.join()
     torch.set_num_threads(1)
     rank = processes.RANK
-    found = {"rank": rank, "mean": mean_of_processes(torch.tensor(2. * rank)).item()}
+    found = {"rank": rank, "mean": processes.mean(torch.tensor(2. * rank)).item()}
     print("the first one speaks")
     with first_goes_ahead():                            # so a second one that wrote would be last
         write_atomic(folder / "who", str(rank).encode())
@@ -97,8 +96,7 @@ def work(folder: Path) -> None:
     pixels = Learner(data_of(masks=True), nn.Conv2d(3, 3, 1), loss, [metric], precision="float32")
     pixels.fit(2, 1e-2)
     found["pixel losses"], found["pixel scores"] = pixels.recorder.losses, pixels.validate()
-    found["per picture"] = picture_scores(pixels.model, pixels.data.valid_dl, metric,
-                                          pixels.autocast).tolist()
+    found["per picture"] = picture_scores(pixels, pixels.data.valid_dl, metric).tolist()
 
     data = DataBunch.create(*(Dataset(sorted(folder.parent.glob("*.png"))[:n], ["ab"] * n,
                                       Tags(["a", "b", "c"]), (8, 8)) for n in (6, 1)),
@@ -110,8 +108,9 @@ def work(folder: Path) -> None:
 
     if processes.COUNT > 1:
         norm = plain(data_of(masks=False), norm=True)
-        norm.fit(2, 1e-2)
-        found["norm"] = norm.validate()
+        norm.fit_one_cycle(2, 1e-2)
+        found["statistics"] = [buffer.tolist() for buffer in norm.model.buffers()]
+        found["norm"], found["norm curve"] = norm.validate(), lr_find(norm, num_it=4).losses
         norm.save(folder / "norm.pth")
     (folder / f"{processes.RANK}.json").write_text(json.dumps(found))
 
@@ -195,6 +194,10 @@ def test_with_batchnorm_all_validate_the_model_that_the_first_one_saves(found):
     alone = plain(data_of(masks=False), norm=True)
     alone.load(found["folder"] / "norm.pth")
     assert found["first"]["norm"] == found["second"]["norm"] == near(alone.validate(), 1e-6)
+    saved = [buffer.tolist() for buffer in alone.model.buffers()]
+    assert found["first"]["statistics"] == found["second"]["statistics"] == saved
+    assert saved[0] != [0] * 8 and saved[2] == 10               # batches
+    assert found["first"]["norm curve"] == found["second"]["norm curve"]
 
 
 def test_the_first_one_alone_prints(found):

@@ -5,7 +5,7 @@ from PIL import ExifTags, Image
 import pytest
 import torch
 
-from minifast.images import (crop_pad, header, image_size, open_image, open_mask, scaled_size,
+from minifast.images import (cropped, header, image_size, open_image, open_mask, scaled_size,
                              to_pil)
 
 COUNT = numpy.arange(24, dtype=numpy.uint8).reshape(4, 6)       # 4 rows, 6 columns: 0, 1, 2, ...
@@ -67,34 +67,25 @@ def test_masks_of_0_and_255_can_be_divided(tmp_path):
         open_mask(saved(COUNT, tmp_path / "b.png"), div=True)
 
 
-@pytest.mark.parametrize("method, wanted", [("crop", (48, 32)), ("pad", (32, 21)),
-                                            ("squish", (32, 32))])
-def test_crop_covers_a_size_and_pad_fits_into_it(method, wanted):
-    # 101 / 32 = 3.156 and 67 / 32 = 2.094: 101 / 2.094 = 48.2, 67 / 3.156 = 21.2
+@pytest.mark.parametrize("method, wanted", [("crop", (48, 32)), ("squish", (32, 32))])
+def test_crop_covers_a_size_and_keeps_the_shape(method, wanted):
+    # 101 / 32 = 3.156 and 67 / 32 = 2.094, the smaller one: 101 / 2.094 = 48.2
     assert scaled_size((101, 67), (32, 32), method) == wanted
     assert scaled_size((67, 101), (32, 32), method) == wanted[::-1]
-    assert scaled_size((1000, 1), (8, 8), method)[1] == (1 if method == "pad" else 8)
 
 
 def test_what_is_too_long_is_cut_around_the_centre():
-    assert crop_pad(COUNT, (2, 4)).tolist() == COUNT[1:3, 1:5].tolist()
-    assert crop_pad(COUNT, (1, 6)).tolist() == COUNT[2:3].tolist()      # (4 - 1 + 1) // 2 = 2
-    assert crop_pad(numpy.stack([COUNT] * 3), (2, 4)).shape == (3, 2, 4)
-
-
-def test_what_is_too_short_is_mirrored_without_the_edge():
-    row = numpy.array([[1, 2, 3]])
-    assert crop_pad(row, (1, 7)).tolist() == [[3, 2, 1, 2, 3, 2, 1]]
-    assert crop_pad(row, (1, 11)).tolist() == [[1, 2, 3, 2, 1, 2, 3, 2, 1, 2, 3]]
-    assert crop_pad(row, (1, 6)).tolist() == [[2, 1, 2, 3, 2, 1]]       # 2 at each end, then a cut
+    assert cropped(COUNT, (2, 4)).tolist() == COUNT[1:3, 1:5].tolist()
+    assert cropped(COUNT, (1, 6)).tolist() == COUNT[2:3].tolist()       # (4 - 1 + 1) // 2 = 2
+    assert cropped(numpy.stack([COUNT] * 3), (2, 4)).shape == (3, 2, 4)
+    assert cropped(COUNT, None).tolist() == COUNT.tolist()
 
 
 def test_a_picture_and_its_mask_come_to_the_size_wanted(tmp_path):
     # 8 rows and 16 columns, which count, to 8 x 8
     file = saved(numpy.arange(16, dtype=numpy.uint8)[None].repeat(8, 0), tmp_path / "a.png")
     rows = {"crop": [4, 5, 6, 7, 8, 9, 10, 11],                 # 4 columns less on each side
-            "squish": [1, 3, 5, 7, 9, 11, 13, 15],              # each second column
-            "pad": [1, 3, 5, 7, 9, 11, 13, 15]}                 # and 4 rows, mirrored to 8
+            "squish": [1, 3, 5, 7, 9, 11, 13, 15]}              # each second column
     for method, row in rows.items():
         x, mask = open_image(file, (8, 8), method), open_mask(file, (8, 8), method)
         assert x.shape == (3, 8, 8) and mask.tolist() == [row] * 8
