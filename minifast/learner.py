@@ -198,6 +198,8 @@ class Learner:
             return rates, one_cycle(batch, batches, 0.95, 0.85, 0.95, pct_start)
 
         check.between("pct_start", pct_start, 0, 1)
+        if resume and checkpoint is None:
+            raise ValueError("resume=True goes on from a file: give checkpoint=FILE, too")
         done = 0
         if resume and Path(checkpoint).exists():
             saved = files.load_tensors(checkpoint)

@@ -10,7 +10,6 @@ from minifast.tools import check
 
 
 def default_device() -> torch.device:
-    """The current CUDA device if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

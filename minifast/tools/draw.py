@@ -118,7 +118,7 @@ def _points(xs: list[float], ys: list[float], log: str) -> numpy.ndarray:
 
 
 def _ticks(values: numpy.ndarray, log: bool) -> list[float]:
-    """Evenly spaced round numbers around all values; where they are logarithms, whole numbers."""
+    """Evenly spaced round numbers around all values; if these are logarithms, whole numbers."""
     low, high = (values.min(), values.max()) if len(values) else (0.0, 1.0)
     spread = high - low if high - low > 1e-9 * abs(high) else abs(high) or 1.0
     unit = 10.0 ** floor(log10(spread))

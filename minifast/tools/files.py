@@ -11,8 +11,8 @@ from minifast.tools import check, processes
 
 
 def write_atomic(path: Path | str, content: bytes) -> Path:
-    """Write bytes to a file, make its folder if needed, and return its path. After an error the old
-    file is still there. Of several processes only the first one writes."""
+    """Write bytes to a file, in a folder made if needed, and return its path. After an error the
+    old file is still there. Of several processes only the first one writes."""
     path = Path(path)
     if processes.RANK > 0:
         return path

@@ -1,5 +1,4 @@
 """Several processes train one model: `torchrun --nproc-per-node=2 lessons/planet.py`, one per GPU.
-
 Each process runs the whole script, which calls join() first, but trains on batch[RANK::COUNT] only.
 DistributedDataParallel averages their gradients. The first process prints and writes files.
 """
@@ -56,6 +55,5 @@ def share_buffers(model: nn.Module) -> None:
 
 
 def wait_for_all() -> None:
-    """Wait until every process has come here."""
     if COUNT > 1:
         distributed.barrier()

@@ -1,15 +1,13 @@
 """Show how far training is: a bar with the time left, and a table with a line per epoch."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from shutil import get_terminal_size
 import sys
 from time import perf_counter
 
 
 def minutes(seconds: float) -> str:
     """Minutes and seconds, as 01:05."""
-    whole = round(seconds)
-    return f"{whole // 60:02d}:{whole % 60:02d}"
+    return "{:02d}:{:02d}".format(*divmod(round(seconds), 60))
 
 
 def bar(items: Iterable, total: int, label: str,
@@ -30,7 +28,6 @@ def bar(items: Iterable, total: int, label: str,
                 line = (f"{label} {'█' * round(20 * done / total):·<20} {done}/{total} "
                         f"{rate:.1f}/s {minutes((total - done) / rate)} left")
                 line += f" loss {loss():.4f}" if loss else ""
-                line = line[:get_terminal_size().columns - 1]      # no wrap, to be wiped
                 print("\r" + line.ljust(width), end="", flush=True)
                 width = len(line)
     finally:

@@ -29,8 +29,7 @@ def seeded(*key: int) -> Iterator[None]:
         try:
             random.seed(seed)
             numpy.random.seed(seed)
-            # Not torch.manual_seed, which would also seed a GPU that is not in use yet.
-            torch.default_generator.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)   # torch.manual_seed would also start a GPU
             if gpus:
                 torch.cuda.manual_seed_all(seed)
             yield

@@ -28,10 +28,8 @@ def pretrained_weights(arch: str, source: bool | str | Path) -> dict[str, Tensor
 
 def load_pretrained(net: nn.Module, arch: str, source: bool | str | Path) -> None:
     """Load pretrained weights into a net, except for its last child, the classifier. They may lie
-    under a key of the file, such as "state_dict", and all names may begin with, say, "module.".
-
-    Raises ValueError if any other parameter is missing, unknown or of another shape.
-    """
+    under a key such as "state_dict", with a prefix such as "module." before each name. Raises
+    ValueError if any other parameter is missing, unknown or of another shape."""
     weights, first = pretrained_weights(arch, source), next(iter(net.state_dict()))
     weights = {f"{key}.{name}": weight for key, value in weights.items() if isinstance(value, dict)
                for name, weight in value.items() if isinstance(weight, Tensor)} or weights
