@@ -97,10 +97,9 @@ class Learner:
     def train_epoch(self, schedule: Schedule) -> None:
         """Train on each batch once. The schedule says how, for each batch of this fit."""
         loader, history, first = self.data.train_dl, self.recorder, len(self.recorder.rates)
-        loader.epoch = len(history.epochs)      # so that a resumed fit goes on with the next one
         model = processes.parallel(self.model.train())
         try:
-            with results.full_gpu(loader), seeded(loader.seed, loader.epoch, processes.RANK):
+            with results.full_gpu(loader), seeded(loader.seed + processes.RANK, loader.epoch):
                 for x, y in progress.bar(loader, len(loader), "train", history.train_loss):
                     rates, momentum = schedule(len(history.rates) - history.fits[-1])
                     loss = self.train_batch(model, x, y, rates, momentum)
@@ -208,7 +207,7 @@ class Learner:
                                  f"{plan} here; go on as it began, or name another file")
             self.load(checkpoint)
             vars(self.recorder).update(saved["history"])
-            done = saved["done"]
+            done, self.data.train_dl.epoch = saved["done"], saved["next_epoch"]
         elif checkpoint is not None:
             files.refuse_existing(checkpoint, "resume=True goes on from it; or name another file")
         self._fit(epochs, schedule, wd, done, checkpoint, plan)
@@ -218,8 +217,9 @@ class Learner:
         """Train for all epochs from number `done` on. After each one, validate, save and print."""
         def save(done: int) -> None:
             if checkpoint is not None:
-                files.save_tensors(checkpoint, {**self.state(), "history": vars(self.recorder),
-                                                "plan": plan, "done": done})
+                files.save_tensors(checkpoint, {
+                    **self.state(), "history": vars(self.recorder), "plan": plan, "done": done,
+                    "next_epoch": self.data.train_dl.epoch})
 
         check.between("epochs", epochs, 1)
         self.check_outputs()

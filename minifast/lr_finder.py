@@ -122,7 +122,7 @@ def lr_find(learn: Learner, start_lr: float | slice = 1e-7, end_lr: float | slic
     model, curve = processes.parallel(trial.model.train()), LRCurve([], [])
     loader = replace(learn.data.train_dl)       # a copy, which counts epochs by itself
     batches = islice(chain.from_iterable(repeat(loader)), num_it)       # of several epochs
-    with full_gpu(loader), seeds.seeded(loader.seed, loader.epoch, processes.RANK):
+    with full_gpu(loader), seeds.seeded(loader.seed + processes.RANK, loader.epoch):
         for t, (x, y) in enumerate(progress.bar(batches, num_it, "lr_find")):
             rates = [exponential(start, end, t / num_it) for start, end in zip(starts, ends)]
             loss = trial.train_batch(model, x, y, rates, MOMENTUM)

@@ -16,7 +16,7 @@ def smoothed(losses: list[float]) -> list[float]:
     up for its start at 0, the n-th value is divided by 1 - 0.98^n. Source: fastai v1."""
     mean, values = 0.0, []
     for n, loss in enumerate(losses, start=1):
-        mean = 0.98 * mean + 0.02 * loss
+        mean = 0.98 * mean + (1 - 0.98) * loss
         values.append(mean / (1 - 0.98 ** n))
     return values
 

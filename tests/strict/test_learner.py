@@ -475,7 +475,6 @@ def test_after_ctrl_c_what_was_learned_stays_and_a_later_fit_works(where):
     learn.fit(1, 0.1)
     assert history.fits == [0, done]
     assert [row["batch"] for row in history.epochs] == [5, 10, done + 5]
-    assert learn.data.train_dl.epoch == 3                   # the unfinished epoch came once more
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), KeyboardInterrupt("a bug")])

@@ -123,7 +123,7 @@ def test_load_brings_back_weights_optimizer_and_freeze_state_and_says_so(tmp_pat
     assert "stage.pth" in said and "9 weights" in said and "from 1 on" in said
     assert said.count("\n") == 1 and same(other.state(), learn.state())
     assert [p.requires_grad for p in other.model.parameters()] == [False] * 2 + [True] * 4
-    learn.recorder.epochs.clear()                           # so the same epoch is next for both
+    learn.data.train_dl.epoch = 0                           # so the same epoch is next for both
     for each in (learn, other):
         each.fit(1, 0.1)
     assert same(other.state(), learn.state())
@@ -196,7 +196,7 @@ def test_training_goes_on_the_same_where_weights_lie_otherwise_in_memory(tmp_pat
     weight, layout = loaded.model[1].weight, {"auto": torch.channels_last}
     for part in (weight, loaded.optimizer.state[weight]["exp_avg_sq"]):
         assert part.is_contiguous(memory_format=layout.get(then, torch.contiguous_format))
-    learn.recorder.epochs.clear()                           # so the same epoch is next for both
+    learn.data.train_dl.epoch = 0                           # so the same epoch is next for both
     for each in (learn, loaded):                            # one has never left memory
         each.fit(3, 0.05)
     assert loaded.recorder.losses == pytest.approx(learn.recorder.losses[5:], rel=1e-5)
@@ -214,7 +214,7 @@ def test_torch_reads_all_files_as_tensors_and_plain_values(tmp_path):
     assert saved["fit"]["plan"] == {"epochs": 1, "max_lr": [.01, .01, .1], "pct_start": 0.3,
                                     "wd": 0.25, "batches": 5}
     assert set(saved["save"]) == {"model", "optimizer", "frozen_to", "classes", "groups"}
-    assert set(saved["fit"]) == {*saved["save"], "history", "plan", "done"}
+    assert set(saved["fit"]) == {*saved["save"], "history", "plan", "done", "next_epoch"}
     assert saved["fit"]["history"] == vars(learn.recorder)
     for content in saved.values():
         assert same(content["model"], dict(learn.model.state_dict()))
