@@ -63,7 +63,8 @@ class Learner:
         self.unfreeze()
 
     def freeze_to(self, n: int) -> None:
-        """Train the layer groups from number n on (groups.freeze_to), with a new optimizer."""
+        """Train the layer groups from number n on (groups.freeze_to), with a new AdamW that has a
+        parameter group for each layer group."""
         freeze_to(self.groups, n)
         self.frozen_to = n % len(self.groups)
         self.optimizer = AdamW([{"params": [p for p in group.parameters() if p.requires_grad]}
@@ -95,7 +96,9 @@ class Learner:
         return loss.detach()
 
     def train_epoch(self, schedule: Schedule) -> None:
-        """Train on each batch once. The schedule says how, for each batch of this fit."""
+        """Train on each batch of the next epoch, and note it in the recorder. schedule(batch), with
+        batches of this fit counted from 0, gives the rates and the momentum. Raises ValueError if a
+        loss is not finite."""
         loader, history, first = self.data.train_dl, self.recorder, len(self.recorder.rates)
         model = processes.parallel(self.model.train())
         try:
@@ -144,8 +147,9 @@ class Learner:
         return {name: float(total) for name, total in self.scores(self.metrics).items()}
 
     def check_outputs(self) -> None:
-        """Try the model on two training pictures. Raises ValueError unless its outputs fit the
-        targets and classes of the data. Changes no weights, buffers or random numbers."""
+        """Try the model on two training pictures. Raises ValueError unless its outputs, for tags
+        (n, c), else (n, c, ...), fit the targets and classes of the data, and the loss accepts
+        them. Changes no weights, buffers or random numbers."""
         loader, target, came = self.data.train_dl, self.data.target, "nothing"
         buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
         with seeded(0), torch.no_grad():
@@ -178,7 +182,7 @@ class Learner:
                       wd: float | None = None, checkpoint: Path | str | None = None,
                       resume: bool = False) -> None:
         """Train with the one-cycle policy. The rate of each layer group rises from a 25th of its
-        peak and falls to almost 0. Momentum falls from 0.95 to 0.85 and rises again.
+        peak, and falls to 1/250000 of it. Momentum falls from 0.95 to 0.85 and rises again.
 
         max_lr      the peaks, as in groups.group_rates
         pct_start   share of the batches in which the rates rise

@@ -49,7 +49,7 @@ class LRCurve:
 
         If the loss falls: the rate where the averaged loss falls steepest. If it is flat and then
         rises: a tenth of the rate at the elbow, for the first group, and earlier_lr / div for the
-        last group if there is an earlier_lr. If neither: no rate, and why.
+        last group if there is an earlier_lr. If neither, or under 20 batches: no rate, and why.
         """
         check.between("div", div, 1)
         quarter, end = int(START * len(self.losses)), len(self.losses)

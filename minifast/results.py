@@ -91,7 +91,7 @@ def show_results(learn: object, rows: int = 3, thresh: float | Tensor = 0.5,
                  void_code: int | None = None, items: Sequence[int] | None = None) -> Image.Image:
     """Validation pictures with captions `truth / prediction`, rows x rows. For masks `rows` rows of
     picture, truth, prediction, and in red what is wrong, except where the truth is void_code.
-    `items` are the numbers of the pictures; None: some, evenly spread."""
+    `items` are their numbers; None: n of the total, evenly spread, i * total // n."""
     check.between("rows", rows, 1)
     target, loader = learn.data.need("target"), learn.data.need("valid_dl")
     is_mask, total = isinstance(target, Masks), len(loader.dataset)
