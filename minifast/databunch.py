@@ -80,7 +80,7 @@ class DataBunch:
 
     def show_batch(self, rows: int = 3, train: bool = True) -> Image.Image:
         """rows x rows pictures of one_batch(train), as the model gets them, with their labels or,
-        laid over them, their masks."""
+        laid over them, their masks, and a legend."""
         x, y = (part[:rows ** 2].cpu() for part in self.one_batch(train))
         pictures = self.pictures(x)
         if not isinstance(self.target, Masks):

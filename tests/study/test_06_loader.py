@@ -77,16 +77,16 @@ def test_training_leaves_out_a_last_batch_that_is_shorter():
 def test_the_seed_and_the_epoch_decide_the_order():
     batches, again, other = (loader(12, bs=4, train=True, seed=seed) for seed in (1, 1, 2))
     first, second = targets(batches), targets(batches)
-    assert batches.epoch == 2
-    assert batches.item_numbers(0) == first and batches.item_numbers(1) == second
+    assert (batches.epoch, batches.item_numbers(0), batches.item_numbers(1)) == (2, first, second)
     again.epoch = 1
     assert targets(again) == second and targets(other) != first
 
 
-def test_a_batch_has_floats_from_0_to_1():
+def test_a_batch_has_floats_from_0_to_1_and_targets_for_the_loss():
     x, y = loader(256, bs=256, train=False).one_batch()
-    assert x.dtype == torch.float32 and x.shape == (256, 3, 2, 2)
-    assert torch.allclose(x[:, 0, 0, 0] * 255, y.float(), atol=1e-4) and x[255].max() == 1
+    assert x.dtype == torch.float32 and x.shape == (256, 3, 2, 2) and x[255].max() == 1
+    assert torch.allclose(x[:, 0, 0, 0] * 255, y.float(), atol=1e-4)
+    assert loader(1, bs=1, train=False).ready(x, y.byte(), None)[1].dtype == torch.int64
 
 
 def test_transforms_come_before_normalize():

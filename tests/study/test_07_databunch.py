@@ -94,6 +94,7 @@ def test_pictures_are_shown_as_they_were_before_normalize():
 
 def test_show_batch_draws_rows_of_pictures():
     sheet = numpy.asarray(bunch(n_valid=4).show_batch(rows=2, train=False))     # (h, w, 3)
+    assert sheet.shape[0] > 300 < sheet.shape[1]                # two rows of two
     greys_shown = {grey for grey in (0, 10, 20, 30) if (sheet == grey).all(axis=2).sum() >= 64}
     assert greys_shown == {0, 10, 20, 30}
 
@@ -103,8 +104,8 @@ def test_show_batch_lays_masks_over_the_pictures():
     plain = DataBunch.create(TensorDataset(x, torch.zeros(4)), None,
                              target=Categories(["a"]), device=CPU)
     masked = DataBunch.create(TensorDataset(x, y), None, target=Masks(["sky"]), device=CPU)
-    blacks = [(numpy.asarray(data.show_batch(2)) == 0).all(axis=2).sum()
-              for data in (plain, masked)]
+    sheets = [data.show_batch(2) for data in (plain, masked)]
+    blacks = [(numpy.asarray(sheet) == 0).all(axis=2).sum() for sheet in sheets]
     assert blacks[0] >= 4 * 64 and blacks[1] < 64               # all are coloured
 
 
