@@ -80,8 +80,10 @@ def freeze_to(groups: list[nn.Module], n: int) -> None:
     Source: fastai v1, freeze_to with train_bn=True."""
     check.between("group number", n, -len(groups), len(groups) - 1)
     for number, group in enumerate(groups):
-        for layer in group.modules():           # containers first, so BatchNorm has the last word
-            layer.requires_grad_(number >= n % len(groups) or isinstance(layer, _BatchNorm))
+        for layer in group.modules():
+            for parameter in layer.parameters(recurse=False):
+                trains = number >= n % len(groups) or isinstance(layer, _BatchNorm)
+                parameter.requires_grad_(trains)
 
 
 def summary(groups: list[nn.Module]) -> str:

@@ -121,7 +121,7 @@ def picture_scores(learn: object, loader: Loader, metric: Metric) -> Tensor:
     """The value of a metric for each picture of a loader by itself, (n) float64 on the CPU, in
     order; NaN where nothing counts (all void).
     metric   as for training: (logits, targets), here of one picture, -> Score or a number
-    learn    a Learner; its model is `evaluating`
+    learn    a Learner; its model is in eval mode meanwhile
     """
     with full_gpu(loader), evaluating(learn.model):
         batches = [[float(score(metric, logits[i:i + 1], y[i:i + 1])) for i in range(len(y))]

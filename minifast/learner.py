@@ -35,7 +35,6 @@ EXPORTED = "a model for minifast.inference"             # what a file of export 
 
 class Learner:
     """A model, and what its training needs: data, loss, metrics, optimizer and history (recorder).
-    Assign learn.data to go on with other data of the same classes, such as bigger pictures.
 
     loss_func  None: the loss that goes with data.target
     metrics    functions or names, see metrics.chosen
@@ -47,12 +46,14 @@ class Learner:
     def __init__(self, data: DataBunch, model: nn.Module, loss_func: Loss | None = None,
                  metrics: Metrics = (), groups: list[nn.Module] | None = None,
                  wd: float = 1e-2, precision: str = "auto"):
-        self.data, self.target, self.classes = data, data.target, data.classes
-        self.wd, self.recorder = float(wd), Recorder()
+        self._data, self.classes, self.wd, self.recorder = data, data.classes, float(wd), Recorder()
         self.loss_func = data.need("target").loss if loss_func is None else loss_func
         self.metrics = chosen(metrics)
         for metric in self.metrics:
-            signature(metric).bind("logits", "targets")     # preset other arguments by partial
+            try:
+                signature(metric).bind("logits", "targets")
+            except TypeError as error:
+                raise TypeError(f"metric {name_of(metric)}: {error}, preset by partial") from error
         unique("columns of the history", [*COLUMNS, *map(name_of, self.metrics)])
         where = data.train_dl.device
         fast = device.uses_bfloat16(where, precision)
@@ -61,6 +62,17 @@ class Learner:
         self.model = model.to(where, memory_format=layout)
         self.groups = groups or [self.model]
         self.unfreeze()
+
+    @property
+    def data(self) -> DataBunch:
+        """Assign other data of the same classes to go on with it, such as bigger pictures."""
+        return self._data
+
+    @data.setter
+    def data(self, data: DataBunch) -> None:
+        if (type(data.target), data.classes) != (type(self._data.target), self.classes):
+            raise ValueError(f"the model answers for {self.classes}, this data has {data.classes}")
+        self._data = data
 
     def freeze_to(self, n: int) -> None:
         """Train the layer groups from number n on (groups.freeze_to), with a new AdamW that has a
@@ -111,7 +123,8 @@ class Learner:
                         self._refuse_broken_loss(first)
             self._refuse_broken_loss(first)
         finally:
-            history.read_losses()               # after Ctrl-C: what was learned stays
+            if processes.COUNT == 1:            # after an error, the others would wait
+                history.read_losses()           # after Ctrl-C: what was learned stays
         processes.share_buffers(self.model)
 
     def _refuse_broken_loss(self, first: int) -> None:
@@ -123,8 +136,8 @@ class Learner:
                 names = getattr(loader.dataset, "files", range(len(loader.dataset)))
                 names = [names[i] for i in loader.item_numbers(loader.epoch - 1)[step - first]]
                 raise ValueError(f"the loss is {loss} at batch {step}, with rates "
-                                 f"{history.rates[step]}, so the weights are spoiled. Lower the "
-                                 f"rates, or look for bad values in: {check.some(names, 99)}")
+                                 f"{history.rates[step]}, and spoils the weights: load others, and "
+                                 f"lower the rates or mend bad values in: {check.some(names, 99)}")
 
     def scores(self, metrics: Sequence[Metric]) -> dict[str, Score]:
         """valid_loss and metrics, by name, on the validation set: exact for any batch size."""
@@ -161,14 +174,13 @@ class Learner:
                 wanted = (came if target is None else y.shape if isinstance(target, Tags)
                           else (len(y), len(target.classes), *y.shape[1:]))
                 # cross_entropy itself would accept too many classes.
-                if came != wanted or target != self.target:
-                    raise ValueError(f"wanted {tuple(wanted)}, and the classes {self.classes}")
+                if came != wanted:
+                    raise ValueError(f"wanted {tuple(wanted)}")
                 if self.loss_func(out.float(), y).ndim > 0:
                     raise ValueError("the loss should be one number, 0-dim")
             except Exception as error:              # a model or loss of your own can raise anything
                 raise ValueError(f"the model gives {came} for {len(y)} pictures; the data has "
-                                 f"targets {y.shape}, classes {self.data.classes}: {error}"
-                                 ) from error
+                                 f"targets {y.shape}, classes {self.classes}: {error}") from error
             finally:
                 for buffer, before in buffers:
                     buffer.copy_(before)
@@ -193,7 +205,9 @@ class Learner:
         """
         peaks, batches = group_rates(max_lr, len(self.groups)), epochs * len(self.data.train_dl)
         plan = {"epochs": int(epochs), "max_lr": peaks, "pct_start": float(pct_start),
-                "wd": float(self.wd if wd is None else wd), "batches": int(batches)}
+                "wd": float(self.wd if wd is None else wd), "batches": int(batches),
+                "bs": self.data.train_dl.bs, "seed": self.data.train_dl.seed,
+                "size": str(getattr(self.data.train_ds, "size", None)), "frozen_to": self.frozen_to}
 
         def schedule(batch: int) -> tuple[list[float], float]:
             rates = [one_cycle(batch, batches, peak / 25, peak, peak / 25e4, pct_start)
@@ -236,6 +250,8 @@ class Learner:
         progress.print_row(columns, columns)
         if done == 0:
             history.fits.append(len(history.rates))
+        if done > 0 and valid and "valid_loss" not in history.epochs[-1]:
+            history.epochs[-1].update(self.validate())          # it was cut off there
         for epoch in range(done, epochs):
             started = perf_counter()
             self.train_epoch(schedule)
@@ -297,7 +313,7 @@ class Learner:
         files.refuse_existing(file, "give another name, or overwrite=True", overwrite)
         target, data = self.data.need("target"), self.data.train_ds
         thresh, size = torch.as_tensor(thresh, dtype=torch.float32), getattr(data, "size", None)
-        check.one_of("number of thresholds", thresh.numel(), [1, self.data.c])
+        check.one_of("shape of thresholds", tuple(thresh.shape), [(), (self.data.c,)])
         # The recipe says how to make the model again. Your own is made by calling its class.
         recipe = {"kind": "own", "arch": type(self.model).__name__}
         return files.save_tensors(file, {

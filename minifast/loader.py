@@ -90,8 +90,8 @@ class Loader:
         return self.ready(x, y, generator_for(self.seed, self.epoch, 0))
 
     def ready(self, x: Tensor, y: Tensor, rng: Generator) -> Batch:
-        """A batch of stack() on the device: x float 0..1 and masks int64, transformed with rng; then
-        x normalized."""
+        """A batch of stack() on the device: x float 0..1, masks int64; transformed with rng, then
+        normalized."""
         x, y = x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
         x = x.float().div_(255) if x.dtype == torch.uint8 else x    # in place: new memory is slow
         y = y.long() if y.dtype == torch.uint8 else y               # masks in memory

@@ -45,7 +45,7 @@ class LRCurve:
     losses: list[float]
 
     def suggest(self, earlier_lr: float | slice | None = None, div: float = 5) -> Suggestion:
-        """The lesson's rule. To add a constant to the losses or to scale them changes nothing.
+        """The lesson's rule. Adding a constant to the losses changes nothing.
 
         If the loss falls: the rate where the averaged loss falls steepest. If it is flat and then
         rises: a tenth of the rate at the elbow, for the first group, and earlier_lr / div for the
@@ -54,7 +54,8 @@ class LRCurve:
         check.between("div", div, 1)
         quarter, end = int(START * len(self.losses)), len(self.losses)
         if end < 20:
-            return Suggestion(None, f"no clear answer from {end} batches; take a higher num_it")
+            return Suggestion(None, f"no clear answer from {end} batches; take a higher num_it, or "
+                              "a lower start_lr")
         x, y = numpy.log10(self.rates), numpy.array(self.losses)
         y[~numpy.isfinite(y)] = y[numpy.isfinite(y)].max()
         level, noise = _level_and_noise(y[:quarter])
@@ -114,8 +115,8 @@ def lr_find(learn: Learner, start_lr: float | slice = 1e-7, end_lr: float | slic
     check.between("num_it", num_it, 1)
     trial = copy(learn)
     # In one call: copied alone, the optimizer would train parameters that no model has.
-    trial.model, trial.groups, trial.optimizer = deepcopy(
-        (learn.model, learn.groups, learn.optimizer))
+    trial.model, trial.groups, trial.optimizer, trial.loss_func = deepcopy(
+        (learn.model, learn.groups, learn.optimizer, learn.loss_func))
     trial.check_outputs()
     for group in trial.optimizer.param_groups:
         group["weight_decay"] = learn.wd if wd is None else wd

@@ -78,7 +78,7 @@ def predict(learn: object, file: File, thresh: float | Tensor = 0.5) -> tuple[st
     if is_mask and size is not None:
         size, method = scaled_size(image_size(file), size, method), "squish"    # cut nothing off
     x = open_image(file, size, method)[None].to(loader.device) / 255            # (1, 3, h, w)
-    with evaluating(learn.model), learn.autocast:
+    with full_gpu(loader), evaluating(learn.model), learn.autocast:
         logits = learn.model(normalize(x, loader.stats) if loader.stats else x).float()
     if is_mask:
         logits = F.interpolate(logits, image_size(file), mode="bilinear")       # (1, c, H, W)
@@ -97,7 +97,7 @@ def show_results(learn: object, rows: int = 3, thresh: float | Tensor = 0.5,
     is_mask, total = isinstance(target, Masks), len(loader.dataset)
     n = min(rows if is_mask else rows ** 2, total)
     x, y = loader.one_batch([i * total // n for i in range(n)] if items is None else items[:n])
-    with evaluating(learn.model), learn.autocast:
+    with full_gpu(loader), evaluating(learn.model), learn.autocast:
         logits = learn.model(x).float()
     x, y, said = x.cpu(), y.cpu(), target.decisions(target.probabilities(logits).cpu(), thresh)
     pictures = learn.data.pictures(x)

@@ -500,6 +500,19 @@ def test_where_a_metric_fails_the_epoch_is_kept_and_resume_goes_on_after_it(tmp_
     assert second.recorder.losses == whole.recorder.losses
 
 
+def test_where_the_last_validation_was_cut_off_resume_does_it_again(tmp_path):
+    def fails(logits, y):
+        raise KeyboardInterrupt("a bug")
+
+    whole, cut, again = learner(metrics=[accuracy]), learner(metrics=[fails]), learner(
+        metrics=[accuracy], seed=1)
+    whole.fit_one_cycle(1, 0.1)
+    with pytest.raises(KeyboardInterrupt):
+        cut.fit_one_cycle(1, 0.1, checkpoint=tmp_path / "fit.pth")
+    again.fit_one_cycle(1, 0.1, checkpoint=tmp_path / "fit.pth", resume=True)
+    assert same(everything(again), everything(whole))
+
+
 def full_gpu(logits: Tensor, y: Tensor) -> Tensor:
     raise torch.cuda.OutOfMemoryError("tried to allocate 2 GiB")
 
@@ -619,10 +632,9 @@ def test_other_data_of_the_same_classes_goes_on_with_the_same_model():
     before = everything(learn)
     for other in (points(classes=["a", "b"]), points(classes=["high", "low"]),
                   points(classes=THREE), DataBunch.create(Points(8), None, tfms=flat, device=CPU)):
-        learn.data = other
         with pytest.raises(ValueError, match="'low', 'high'"):
-            learn.fit(1, 0.1)
-        assert same(everything(learn), before)
+            learn.data = other
+        assert same(everything(learn), before) and len(learn.data.train_ds) == 40
 
 
 # Validation

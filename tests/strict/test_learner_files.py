@@ -36,12 +36,13 @@ def file(tmp_path) -> Path:
 def test_a_fit_cut_off_in_any_epoch_ends_bit_equal_in_a_new_learner(tmp_path, after, before, then):
     whole, first, second = (learner(points(tfms=(shaken, flat), **knobs), seed, metrics=[accuracy])
                             for seed, knobs in ((0, {}), (0, before), (1, then)))
-    for learn in (whole, first):                        # the new one knows nothing of it
+    for learn in (whole, first):                        # the second one knows nothing of it
         learn.freeze_to(1)
         learn.fit(2, 0.01)
     fit = {"max_lr": slice(1e-3, 1e-1), "pct_start": 0.4, "wd": 0.05}
     whole.fit_one_cycle(3, **fit)
     fit["checkpoint"] = tmp_path / "new" / "fit.pth"
+    second.freeze_to(1)
     at_batch(first, 5 * after + 3, Cut("power"))
     if after < 3:
         with pytest.raises(Cut):
@@ -212,7 +213,8 @@ def test_torch_reads_all_files_as_tensors_and_plain_values(tmp_path):
         ("fit", tmp_path / "fit.pth"), ("save", learn.save(tmp_path / "save.pth")),
         ("export", learn.export(tmp_path / "export.pth")))}
     assert saved["fit"]["plan"] == {"epochs": 1, "max_lr": [.01, .01, .1], "pct_start": 0.3,
-                                    "wd": 0.25, "batches": 5}
+                                    "wd": 0.25, "batches": 5, "bs": 4, "seed": 42,
+                                    "size": "None", "frozen_to": 0}
     assert set(saved["save"]) == {"model", "optimizer", "frozen_to", "classes", "groups"}
     assert set(saved["fit"]) == {*saved["save"], "history", "plan", "done", "next_epoch"}
     assert saved["fit"]["history"] == vars(learn.recorder)
@@ -255,7 +257,7 @@ def test_only_fitting_writes_to_the_history(tmp_path, monkeypatch):
 class Sized(Points):
     """A data set that says how its pictures were made."""
 
-    size, method = tuple(numpy.array([6, 8])), "pad"
+    size, method = tuple(numpy.array([6, 8])), "squish"
 
 
 def test_an_export_has_all_that_it_takes_to_predict(tmp_path):
@@ -272,7 +274,7 @@ def test_an_export_has_all_that_it_takes_to_predict(tmp_path):
     assert thresh.shape == () and thresh.dtype == torch.float32 and thresh == 0.25
     assert found == {"content": "a model for minifast.inference", "target": "Masks",
                      "recipe": {"kind": "cnn", "arch": "resnet18"}, "classes": LOW_HIGH,
-                     "div": True, "size": [6, 8], "method": "pad"}
+                     "div": True, "size": [6, 8], "method": "squish"}
 
 
 @pytest.mark.parametrize("target, thresh", [
@@ -289,8 +291,9 @@ def test_an_export_of_a_model_and_data_of_ones_own_takes_what_there_is(tmp_path,
 
 
 def test_what_cannot_be_exported_leaves_no_file(tmp_path):
-    with pytest.raises(ValueError, match="threshold"):
-        learner().export(tmp_path / "a.pth", torch.tensor([.1, .2, .3]))
+    for wrong in ([.1, .2, .3], [.1], [[.1, .2]]):
+        with pytest.raises(ValueError, match="threshold"):
+            learner().export(tmp_path / "a.pth", torch.tensor(wrong))
     data = DataBunch.create(Points(8), None, device=CPU)
     with pytest.raises(ValueError, match="target"):
         learner(data, loss_func=F.cross_entropy).export(tmp_path / "a.pth")

@@ -88,13 +88,14 @@ def test_validation_is_exact_for_any_batch_size(size):
 
 
 def test_outputs_that_do_not_fit_the_data_are_refused_and_so_is_a_loss_of_nan():
-    learn, turned, net = learner(), learner(), nn.Sequential(nn.Flatten(), nn.Linear(6, 3))
+    learn, net = learner(), nn.Sequential(nn.Flatten(), nn.Linear(6, 3))
     before = weights(learn.model)
     learn.check_outputs()
     assert torch.equal(before, weights(learn.model))        # BatchNorm's statistics, too
-    turned.data = learner("high low").data
+    with pytest.raises(ValueError):
+        learn.data = learner("high low").data               # other numbers for the classes
     nan, tags = (learner(loss_func=f) for f in (lambda x, y: x.sum() / 0, F.binary_cross_entropy))
-    for wrong in (Learner(learn.data, net), turned, tags, nan):
+    for wrong in (Learner(learn.data, net), tags, nan):
         with pytest.raises(ValueError):
             wrong.fit(1, 0.1)
 
