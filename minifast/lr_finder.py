@@ -145,7 +145,7 @@ def _blew_up(losses: list[float], quarter: int) -> bool:
 
 
 def _level_and_noise(losses: list[float]) -> tuple[float, float]:
-    """The median, and the median distance from it, which is at least that of float32's rounding."""
+    """The median, and the median distance from it. Rounding in float32 counts as noise, too."""
     level = numpy.median(losses)
     return level, max(numpy.median(abs(losses - level)), 1e-6 * abs(level))
 

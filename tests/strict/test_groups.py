@@ -250,7 +250,7 @@ def test_freeze_to_refuses_a_group_that_is_not_there(n):
 def test_summary_counts_parameters_group_by_group():
     groups = [nn.Linear(40, 50), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2)]
     groups[0].bias.requires_grad_(False)
-    # 40 * 50 + 50 = 2,050, of which 50 do not train; 4 + 4; nothing; 4 * 2 + 2
+    # 40 * 50 weights train, 50 biases do not; 4 + 4; nothing; 4 * 2 + 2
     lines = summary(groups).splitlines()
     assert [line.split() for line in lines] == [
         ["group", "parameters", "trainable"],

@@ -181,7 +181,7 @@ def convolution(precision: str) -> Learner:
         return torch.cat([x[:, 0, 0], x[:, 0, 0] ** 2], dim=1), y
 
     learn = Learner(points(tfms=(eight, eight)), net, precision=precision)
-    learn.autocast = torch.autocast("cpu", enabled=False)   # nothing but the layout shall differ
+    learn.autocast = torch.autocast("cpu", enabled=False)   # only the layout should differ
     return learn
 
 

@@ -74,7 +74,7 @@ SPIKES, END = [0, 12, 30, 50, 70, 90], range(95, 100)
 def test_neither_a_blown_up_end_nor_single_spikes_change_the_answer(name, where, value):
     losses, kind, rate = CURVES[name]
     if name == "flat" and where == END:
-        kind, rate = "elbow", 5                     # the only curve of which it says more
+        kind, rate = "elbow", 5                     # flat, and then high: that is an elbow
     for seed in range(5):
         noisy = losses + .02 * numpy.random.default_rng(seed).standard_normal(100)
         noisy[where] = value

@@ -43,7 +43,7 @@ def learner(data: DataBunch, model: nn.Module | None = None, fast: bool = False)
 
 
 def greys(folder: Path, kind: type = Categories, size=(8, 8), stats=None, bs: int = 3) -> DataBunch:
-    """Grey pictures, all of which are of validation, dark or light, and a test set of two."""
+    """Grey pictures, dark or light: all are for validation, and two are a test set as well."""
     files = [folder / f"{i}.png" for i in range(len(GREYS))]
     for file, grey in zip(files, GREYS):
         Image.new("RGB", (8, 8), (grey,) * 3).save(file)
@@ -219,8 +219,7 @@ def test_a_predicted_mask_has_the_pictures_own_size_and_misses_nothing(tmp_path,
 
 
 def test_logits_are_scaled_back_bilinearly_and_before_probabilities(tmp_path):
-    # The model sees two pixels. The four of the file have their middles at 0, .25, .75 and 1 of the
-    # way from the middle of the one to that of the other.
+    # The model sees two pixels, at x = 0 and 1. The file's four pixels are at 0, .25, .75 and 1.
     Image.fromarray(numpy.uint8([[0, 0, 255, 255]])).save(tmp_path / "a.png")
     dataset = Dataset([tmp_path / "a.png"], None, size=(1, 2), method="squish")
     data = DataBunch.create(dataset, None, target=Masks(NAMES), device=CPU)

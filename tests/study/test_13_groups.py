@@ -97,7 +97,7 @@ def test_batchnorm_trains_in_a_frozen_group_too():
 def test_the_summary_counts_parameters_group_by_group():
     groups = [nn.Linear(40, 50), nn.BatchNorm1d(4)]
     groups[0].bias.requires_grad_(False)
-    # 40 * 50 + 50 = 2,050, of which 50 do not train; 4 + 4
+    # 40 * 50 weights train, 50 biases do not; 4 + 4
     assert [line.split() for line in summary(groups).splitlines()] == [
         ["group", "parameters", "trainable"], ["0", "2,050", "2,000"], ["1", "8", "8"]]
 
