@@ -12,8 +12,8 @@ from typing import Literal
 
 from minifast.datablock import SegmentationList
 from minifast.databunch import DataBunch
+from minifast.extras.interpret import class_table, confusion_picture, constant_class, worst
 from minifast.images import image_size, open_mask
-from minifast.interpret import confusion_picture, constant_class, iou_table, picture_scores, worst
 from minifast.learner import Learner
 from minifast.listing import picture_files, read_lines
 from minifast.loader import imagenet_stats
@@ -124,7 +124,9 @@ iou = partial(mean_iou, void_code=void)
 
 # %% Before any training: what does always answering the most common class score?
 counts = sum(mask.flatten().bincount(minlength=len(codes)) for _, mask in loaders(full, 1).valid_ds)
-common, share, mean = constant_class(counts, void)
+if void is not None:
+    counts[void] = 0
+common, share, mean = constant_class(counts)
 baselines = {f"always {codes[common]}": {name_of(acc_camvid): share, name_of(iou): mean}}
 print(f"always {codes[common]}: accuracy {share:.3f}")
 
@@ -178,12 +180,12 @@ show(learn.recorder.plot_losses(), out / "losses-full.png")
 
 # %% Where is it wrong? On validation, class by class, and which class is taken for which
 taken = learn.score(partial(confusion, void_code=void))
-print(iou_table(taken, codes, void))
+print(class_table(taken, codes))
 show(confusion_picture(taken.values, codes), out / "confusion.png")
 
 # %% And the pictures that it knows least of
-right = picture_scores(learn, learn.data.valid_dl, acc_camvid)
-show(learn.show_results(rows=3, void_code=void, items=worst(right, 3)), out / "worst.png")
+show(learn.show_results(rows=3, void_code=void, items=worst(learn, acc_camvid, 3)),
+     out / "worst.png")
 
 # %% One picture, and its mask at the size that the file has
 file = src.files[src.valid[0]]

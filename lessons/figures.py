@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 from PIL import Image
 
 from minifast.datablock import ImageList
+from minifast.extras.inference import load_learner
 from minifast.images import open_image, open_mask, to_pil
-from minifast.inference import load_learner
 from minifast.tools.draw import grid, overlay, with_legend
 from minifast.tools.files import write_atomic
 from kit.settings import read_settings

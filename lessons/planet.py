@@ -14,13 +14,11 @@ import torch
 
 from minifast.datablock import ImageList
 from minifast.databunch import DataBunch
-from minifast.inference import load_learner
-from minifast.interpret import constant_tags, tag_table, worst_per_tag_picture
+from minifast.extras.inference import load_learner, write_submission
+from minifast.extras.interpret import better_threshold, constant_tags, tag_table, worst
 from minifast.listing import unique
 from minifast.loader import imagenet_stats
 from minifast.metrics import accuracy_thresh, fbeta
-from minifast.submission import write_submission
-from minifast.thresholds import tuned
 from minifast.tools import check, processes
 from minifast.tools.files import save_tensors
 from minifast.transforms import get_transforms
@@ -177,14 +175,15 @@ show(learn.recorder.plot_losses(), out / "losses.png")
 show(learn.recorder.plot_lr(), out / "rates.png")
 print_table(stages, baselines)
 
-# %% Where is it wrong? Tag by tag, and the tiles on which each tag is missed most
+# %% Where is it wrong? Tag by tag, and the tiles with the lowest F2, as `truth / prediction`
 likely, truth = learn.get_preds()
-names, files = src.target.classes, data.valid_ds.files
-print(tag_table(likely, truth, names, s.thresh))
-show(worst_per_tag_picture(likely, truth, names, files), out / "worst.png")
+print(tag_table(likely, truth, src.target.classes, s.thresh))
+show(learn.show_results(3, s.thresh, items=worst(learn, f_score, 9)), out / "worst.png")
 
 # %% Another threshold? Chosen on one half of the validation tiles, and judged on the other
-print(tuned(likely, truth, s.thresh))
+better, hoped, gain = better_threshold(likely, truth, s.thresh)
+print(f"threshold {better:.2f} for {s.thresh:.2f}: F2 {hoped:+.4f} on the tiles that chose it, "
+      f"{gain:+.4f} on the others")
 
 # %% To be used elsewhere: one file that predicts, with lessons/predict.py or load_learner
 print(learn.export(out / "model.pth", s.thresh, overwrite=True))

@@ -5,14 +5,16 @@ Give it a file that learn.export wrote (each walkthrough ends with one), and a p
     python lessons/predict.py runs/planet/model.pth my_tiles
 
 It prints what it says of each, and draws the first of them. It takes seconds. Run first:
-lessons/planet.py. Read first: minifast/inference.py.
+lessons/planet.py. Read first: minifast/extras/inference.py.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 import sys
 
+from minifast.extras.inference import load_learner
 from minifast.images import open_image, to_pil
-from minifast.inference import files_in, load_learner
+from minifast.listing import picture_files
 from minifast.targets import Masks
 from minifast.tools.draw import grid
 from kit.page import show, start_page
@@ -36,22 +38,24 @@ out = start_page(s.out)
 
 # %% The model, and how it wants its pictures: all of that is in the file
 try:
-    model, files = load_learner(s.model), files_in(s.pictures)
+    model, pictures = load_learner(s.model), Path(s.pictures)
+    files = picture_files(pictures) if pictures.is_dir() else [pictures]
 except ValueError as error:
     sys.exit(f"predict.py: {error}")
 thresh = model.thresh if s.thresh < 0 else s.thresh
-print(f"{type(model.target).__name__} of {len(model.target.classes)} classes, size {model.size}")
+print(f"{type(model.target).__name__} of {len(model.classes)} classes, size {model.size}")
 is_mask = isinstance(model.target, Masks)
 if is_mask and s.views != 1:
     sys.exit("--views is not for masks here; predict_files(files, views=2) takes them")
 
 # %% A class or tags: many pictures at once, and each answer beside its file
 if not is_mask:
-    predictions = model.predict_files(files, views=s.views)
+    predictions = model.predict_files(files, views=s.views, skip_broken=True)
     said = model.target.decisions(predictions.probabilities, thresh)
     captions = [model.target.caption(row) for row in said]
+    files = predictions.files
     for file, caption, likely in zip(files, captions, predictions.probabilities):
-        likeliest = model.target.classes[likely.argmax()]
+        likeliest = model.classes[likely.argmax()]
         print(f"{file.name}  {caption or '(no tag)'}  likeliest: {likeliest} {likely.max():.3f}")
     pictures = [to_pil(open_image(file, (160, 160))) for file in files[:s.most]]
     labels = [f"{file.name};{caption}" for file, caption in zip(files, captions)][:s.most]
@@ -63,5 +67,5 @@ if is_mask:
         caption, mask, _ = model.predict(file)
         print(f"{file.name}  {caption}")
         if number < s.most:
-            show(with_masks(file, model.target.classes, prediction=mask),
+            show(with_masks(file, model.classes, prediction=mask),
                  out / f"mask-{number}-{file.stem}.png")

@@ -21,7 +21,6 @@ from minifast.dataset import Dataset
 from minifast.listing import picture_files
 from minifast.loader import Loader, imagenet_stats, stack
 from minifast.targets import Tags
-from minifast.thresholds import table
 from minifast.tools.device import cores, default_device, uses_bfloat16
 from minifast.tools.files import write_atomic
 from minifast.tools.seeds import generator_for
@@ -77,9 +76,10 @@ ratios: dict[str, float] = {}
 
 def report(measured: dict[str, Figure]) -> dict[str, Figure]:
     figures.update(measured)
-    print(table([("pictures a second", "median", "slowest", "quickest"),
-                 *((name, round(figure.rate), *map(round, figure.spread))
-                   for name, figure in measured.items())]))
+    print(f"{'pictures a second':40} median  slowest  quickest")
+    for name, figure in measured.items():
+        slowest, quickest = figure.spread
+        print(f"{name:40} {figure.rate:6,.0f}  {slowest:7,.0f}  {quickest:8,.0f}")
     return measured
 
 
@@ -187,7 +187,9 @@ ratios |= {f"{name} / as it is": ratio(figure, [changed["as it is"]])
            for name, figure in changed.items() if name != "as it is"}
 
 # %% All of it in one picture, and as numbers: the longer a bar, the longer a picture takes
-print(table([("ratios of times (on a line with parts, of processor time)", ""), *ratios.items()]))
+print("ratios of times (on a line with parts, of processor time)")
+for name, times in ratios.items():
+    print(f"{name:60} {times:.3f}")
 if device.type == "cuda":
     print(f"peak memory {torch.cuda.max_memory_allocated() / 2 ** 30:.1f} GiB")
 show(bars(figures), out / "bars.png")

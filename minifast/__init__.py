@@ -7,6 +7,3 @@ READING_ORDER = [
     "metrics", "schedules", "images", "targets", "dataset", "loader", "databunch", "listing",
     "datablock", "geometry", "transforms", "resnet", "unet", "groups", "recorder", "results",
     "learner", "lr_finder", "vision"]
-# What comes after training, and will move to extras
-AFTER_TRAINING = [
-    "tta", "inference", "submission", "thresholds", "interpret", "findings", "leaks", "doctor"]

@@ -119,7 +119,8 @@ def _opened(what: str, file: File) -> Iterator[tuple[Image.Image, tuple[int, int
             yield picture, size, orientation
     except Exception as error:          # Pillow's decoders complain in a dozen ways
         remedy = "; check folder and suffix, or copy it again" if isinstance(error, OSError) else ""
-        raise ValueError(f"{what} {file} cannot be read: {error}{remedy}") from error
+        name = getattr(file, "filename", "") or file        # of a picture that you opened
+        raise ValueError(f"{what} {name} cannot be read: {error}{remedy}") from error
 
 
 def _upright(picture: Image.Image, orientation: int) -> Image.Image:

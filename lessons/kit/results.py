@@ -12,7 +12,7 @@ import torch
 
 from minifast import __version__
 from minifast.databunch import DataBunch
-from minifast.doctor import check_data
+from minifast.extras.doctor import check_data
 from minifast.groups import group_rates
 from minifast.images import open_image, to_pil
 from minifast.learner import Learner

@@ -1,2 +1,1 @@
-"""What comes after training: predict, explain, check the data. Its modules still lie in minifast/.
-"""
+"""What comes after training: predict, explain, check the data."""

@@ -23,7 +23,7 @@ import pytest
 import torch
 
 from minifast.databunch import DataBunch
-from minifast.inference import load_learner
+from minifast.extras.inference import load_learner
 from minifast.learner import Learner
 from minifast.lr_finder import LRCurve
 from minifast.resnet import resnet18

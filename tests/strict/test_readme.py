@@ -11,12 +11,12 @@ import sys
 import pytest
 
 from figures import COURSE
-from minifast import AFTER_TRAINING, READING_ORDER
+from minifast import READING_ORDER
 from rebuild import OURS, ROOT
 from kit.sample_data import planet
 
-MODULES = [*READING_ORDER, *AFTER_TRAINING,
-           *(f"tools.{file.stem}" for file in (OURS / "tools").glob("[!_]*.py"))]
+MODULES = [*READING_ORDER, *(f"{folder}.{file.stem}" for folder in ("tools", "extras")
+                             for file in (OURS / folder).glob("[!_]*.py"))]
 README = (ROOT / "README.md").read_text()
 CI = (ROOT / ".ci" / "run").read_text()
 FIGURES = ROOT / "lessons" / "figures"

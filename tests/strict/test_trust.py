@@ -16,9 +16,9 @@ import torch
 from minifast.datablock import ImageList, SegmentationList
 from minifast.databunch import DataBunch
 from minifast.dataset import Dataset
-from minifast.doctor import check_data
+from minifast.extras.doctor import check_data
 from minifast.images import open_image
-from minifast.inference import load_learner
+from minifast.extras.inference import load_learner
 from minifast.learner import Learner
 from minifast.listing import read_lines
 from minifast.targets import Masks

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from minifast.databunch import DataBunch
 from minifast.dataset import Dataset
-from minifast.interpret import picture_scores
+from minifast.extras.interpret import worst
 from minifast.learner import Learner
 from minifast.loader import imagenet_stats
 from minifast.lr_finder import lr_find
@@ -96,7 +96,7 @@ def work(folder: Path) -> None:
     pixels = Learner(data_of(masks=True), nn.Conv2d(3, 3, 1), loss, [metric], precision="float32")
     pixels.fit(2, 1e-2)
     found["pixel losses"], found["pixel scores"] = pixels.recorder.losses, pixels.validate()
-    found["per picture"] = picture_scores(pixels, pixels.data.valid_dl, metric).tolist()
+    found["worst"] = worst(pixels, metric, 3)
 
     data = DataBunch.create(*(Dataset(sorted(folder.parent.glob("*.png"))[:n], ["ab"] * n,
                                       Tags(["a", "b", "c"]), (8, 8)) for n in (6, 1)),
@@ -177,8 +177,7 @@ def test_a_loss_that_ignores_pixels_is_the_same_in_two_processes(found):
     assert first == second == near(one, 1e-4) and len(one) == 10
     one, first, second = (found[name]["pixel scores"] for name in ("one", "first", "second"))
     assert first == second == near(one, 1e-6)
-    one, first, second = (found[name]["per picture"] for name in ("one", "first", "second"))
-    assert first == second == near(one, 1e-6) and len(one) == N_VALID
+    assert found["first"]["worst"] == found["second"]["worst"]
 
 
 def test_files_with_a_cache_and_workers_are_shared_out_too(found):
