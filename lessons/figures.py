@@ -22,11 +22,11 @@ from kit.settings import read_settings
 
 LESSONS = Path(__file__).resolve().parent
 # In the order of the lecture; of each lesson the pictures to keep.
-COURSE = {"data_block": ["batch"], "metrics": ["thresholds"], "transforms": ["matrices"],
-          "learning_rate": ["frozen", "unfrozen"], "fine_tuning": ["losses"], "planet": ["losses"],
-          "unet": ["u", "with-bridges", "without"], "camvid": ["confusion"],
-          "where_time_goes": ["bars"]}
-WALKTHROUGHS = "planet", "camvid"
+COURSE = {"01_data_block": ["batch"], "02_transforms": ["matrices"], "03_metrics": ["thresholds"],
+          "04_learning_rate": ["frozen", "unfrozen"], "05_fine_tuning": ["losses"],
+          "06_planet": ["losses"], "07_unet": ["u", "with-bridges", "without"],
+          "08_camvid": ["confusion"], "09_where_time_goes": ["bars"]}
+WALKTHROUGHS = "06_planet", "08_camvid"
 
 
 @dataclass

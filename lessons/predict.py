@@ -5,7 +5,7 @@ Give it a file that learn.export wrote (each walkthrough ends with one), and a p
     python lessons/predict.py runs/planet/model.pth my_tiles
 
 It prints what it says of each, and draws the first of them. It takes seconds. Run first:
-lessons/planet.py. Read first: minifast/extras/inference.py.
+lessons/06_planet.py. Read first: minifast/extras/inference.py.
 """
 
 from dataclasses import dataclass

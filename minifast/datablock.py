@@ -8,11 +8,9 @@
     6 loaders     how many at once, where?     databunch
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-import re
-import warnings
 
 import numpy
 
@@ -23,9 +21,6 @@ from minifast.listing import column_of, picture_files, read_csv, read_lines, uni
 from minifast.loader import Transforms
 from minifast.targets import Categories, Masks, Tags, Target
 from minifast.tools import check
-
-# Labels that look wrong: ['haze'], "haze", nan or -, haze,road, 0.5
-MISTAKES = r"""(b|array)?\(?[\[{'"]|(nan|none|null|#?n/?a|-+|\?+)$|.*[,;|]|-?\d*\.\d+$"""
 
 
 @dataclass(frozen=True)
@@ -96,7 +91,6 @@ class ImageList:
         tops = [file.relative_to(self.path).parts[0] for file in self.files]
         for folder in (train, valid):
             check.one_of(f"folder of pictures in {self.path}", folder, sorted(set(tops)))
-        _warn(set(tops) - {train, valid}, "folders are left out by split_by_folder")
         return self._split(*([i for i, top in enumerate(tops) if top == folder]
                              for folder in (train, valid)))
 
@@ -146,7 +140,7 @@ class ImageList:
         if all(isinstance(label, Path) for label in labels.values()):
             target = _masks_for(labels, classes, div)
         else:
-            target = _classes_for(labels, [self.files[i] for i in self.train], classes)
+            target = _classes_for(labels, classes)
         return replace(self, labels=tuple(map(labels.get, self.files)), target=target)
 
     def transform(self, tfms: Transforms = None, size: int | tuple[int, int] | None = None,
@@ -201,8 +195,7 @@ def _masks_for(labels: dict[Path, Path], classes: Sequence[str] | None, div: boo
     return Masks(list(map(str, classes)), div)
 
 
-def _classes_for(labels: dict[Path, object], train: Sequence[Path],
-                 classes: Sequence[str] | None) -> Categories | Tags:
+def _classes_for(labels: dict[Path, object], classes: Sequence[str] | None) -> Categories | Tags:
     """The kind of target if the label of each file is a class, or a list of tags."""
     kind = str if isinstance(next(iter(labels.values())), str) else (list, tuple, set)
     tags = {file: [label] if kind is str else label for file, label in labels.items()}
@@ -217,16 +210,4 @@ def _classes_for(labels: dict[Path, object], train: Sequence[Path],
     for file, names in tags.items():
         for name in names:
             check.one_of(f"class in the label of {file} (masks need a Path)", name, classes)
-    _warn([file.name for file, names in tags.items() if not names], "pictures have no tag")
-    _warn(set(classes) - set().union(*map(tags.get, train)), "classes are in no training picture")
-    _warn(classes if len(classes) > max(10, len(labels) / 2) else [],
-          "classes are more than half as many as pictures", "; is it the right column?")
-    _warn([name for name in classes if re.match(MISTAKES, name, re.IGNORECASE)],
-          "classes look like lists, numbers, missing values or several tags",
-          "; wanted `haze`, or with label_delim=' ' the tags `haze primary`")
     return target
-
-
-def _warn(names: Collection[str], problem: str, remedy: str = "") -> None:
-    if names:
-        warnings.warn(f"{len(names)} {problem}: {check.some(sorted(names), 20)}{remedy}")

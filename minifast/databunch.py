@@ -111,8 +111,6 @@ def preload(loader: Loader) -> None:
     read = loader.read(batches, max(1, cores() // processes.COUNT))
     for numbers, batch in zip(batches, bar(read, len(batches), "decode")):
         for part, items in zip(memory, batch):
-            if items.shape[1:] != part.shape[1:]:
-                raise ValueError("items differ in size; for pictures give transform(size=...)")
             part[numbers.start:numbers.stop] = items
     if loader.device.type == "cuda" and size <= torch.cuda.mem_get_info(loader.device)[0] / 4:
         memory = [part.to(loader.device) for part in memory]

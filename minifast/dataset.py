@@ -7,7 +7,6 @@ later, in transforms.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-import warnings
 
 import torch
 from torch import Tensor
@@ -42,14 +41,9 @@ class Dataset:
 
 
 def _check_mask(picture: Path, mask: Path) -> None:
-    """Raise ValueError if a mask has another size than its picture. Warn if their EXIF orientations
-    differ: then they may not fit, even if their sizes do."""
+    """Raise ValueError if a mask has another size than its picture."""
     (size, turn), (mask_size, mask_turn) = header(picture), header(mask)
     if size != mask_size:
         raise ValueError(f"mask {mask} has {mask_size} rows and columns and EXIF orientation "
                          f"{mask_turn}, its picture {picture} has {size} and {turn}; is it the "
                          "mask of another picture, or is only one of them turned?")
-    if turn != mask_turn:
-        # Without names, so that each process shows it once. check_data lists all names.
-        warnings.warn("some pictures have an EXIF orientation that their masks do not have: look "
-                      "at show_batch, and save both upright; check_data(data) names them")

@@ -7,6 +7,7 @@ There are no callbacks: to have something else happen in training, change it her
 """
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from inspect import signature
 from math import isfinite
 from pathlib import Path
@@ -21,7 +22,7 @@ from minifast.databunch import DataBunch
 from minifast.groups import freeze_to, group_rates, summary
 from minifast.listing import unique
 from minifast.metrics import Metric, Metrics, Score, chosen, name_of, score
-from minifast.recorder import COLUMNS, Recorder
+from minifast.recorder import Recorder
 from minifast.schedules import one_cycle
 from minifast.targets import Tags
 from minifast.tools import check, device, files, processes, progress
@@ -46,15 +47,14 @@ class Learner:
     def __init__(self, data: DataBunch, model: nn.Module, loss_func: Loss | None = None,
                  metrics: Metrics = (), groups: list[nn.Module] | None = None,
                  wd: float = 1e-2, precision: str = "auto"):
-        self._data, self.classes, self.wd, self.recorder = data, data.classes, float(wd), Recorder()
+        self.data, self.wd, self.recorder = data, float(wd), Recorder()
+        self.kind, self.classes = type(data.target), data.classes
         self.loss_func = data.need("target").loss if loss_func is None else loss_func
         self.metrics = chosen(metrics)
         for metric in self.metrics:
-            try:
-                signature(metric).bind("logits", "targets")
-            except TypeError as error:
-                raise TypeError(f"metric {name_of(metric)}: {error}, preset by partial") from error
-        unique("columns of the history", [*COLUMNS, *map(name_of, self.metrics)])
+            signature(metric).bind("logits", "targets")     # TypeError: partial should preset more
+        unique("columns of the history", ["batch", "train_loss", "valid_loss", "seconds",
+                                          *map(name_of, self.metrics)])
         where = data.train_dl.device
         fast = device.uses_bfloat16(where, precision)
         self.autocast = torch.autocast(where.type, torch.bfloat16, enabled=fast)
@@ -62,17 +62,6 @@ class Learner:
         self.model = model.to(where, memory_format=layout)
         self.groups = groups or [self.model]
         self.unfreeze()
-
-    @property
-    def data(self) -> DataBunch:
-        """Assign other data of the same classes to go on with it, such as bigger pictures."""
-        return self._data
-
-    @data.setter
-    def data(self, data: DataBunch) -> None:
-        if (type(data.target), data.classes) != (type(self._data.target), self.classes):
-            raise ValueError(f"the model answers for {self.classes}, this data has {data.classes}")
-        self._data = data
 
     def freeze_to(self, n: int) -> None:
         """Train the layer groups from number n on (groups.freeze_to), with a new AdamW that has a
@@ -160,30 +149,27 @@ class Learner:
         return {name: float(total) for name, total in self.scores(self.metrics).items()}
 
     def check_outputs(self) -> None:
-        """Try the model on two training pictures. Raises ValueError unless its outputs, for tags
-        (n, c), else (n, c, ...), fit the targets and classes of the data, and the loss accepts
-        them. Changes no weights, buffers or random numbers."""
+        """Try a copy of the model on two training pictures. Raises ValueError unless its outputs,
+        for tags (n, c), else (n, c, ...), fit the targets and classes of the data, and the loss
+        accepts them. Changes no weights, buffers or random numbers."""
         loader, target, came = self.data.train_dl, self.data.target, "nothing"
-        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
+        if (type(target), self.data.classes) != (self.kind, self.classes):
+            raise ValueError(f"the model is for {self.kind.__name__} {self.classes}, the data has "
+                             f"{type(target).__name__} {self.data.classes}")
         with seeded(0), torch.no_grad():
             x, y = loader.one_batch(loader.item_numbers(0)[0][processes.RANK::processes.COUNT][:2])
             try:
                 with results.full_gpu(loader), self.autocast:
-                    out = self.model.train()(x)     # some give more in training: a tuple
+                    out = deepcopy(self.model).train()(x)   # some give more in training: a tuple
                 came = getattr(out, "shape", type(out).__name__)
                 wanted = (came if target is None else y.shape if isinstance(target, Tags)
                           else (len(y), len(target.classes), *y.shape[1:]))
-                # cross_entropy itself would accept too many classes.
-                if came != wanted:
-                    raise ValueError(f"wanted {tuple(wanted)}")
-                if self.loss_func(out.float(), y).ndim > 0:
-                    raise ValueError("the loss should be one number, 0-dim")
+                if came != wanted or self.loss_func(out.float(), y).ndim > 0:
+                    # cross_entropy itself would accept too many classes.
+                    raise ValueError(f"wanted {tuple(wanted)}, and one number as the loss")
             except Exception as error:              # a model or loss of your own can raise anything
                 raise ValueError(f"the model gives {came} for {len(y)} pictures; the data has "
                                  f"targets {y.shape}, classes {self.classes}: {error}") from error
-            finally:
-                for buffer, before in buffers:
-                    buffer.copy_(before)
 
     def fit(self, epochs: int, lr: float | slice, wd: float | None = None) -> None:
         """Train at constant rates. lr is as in groups.group_rates, wd None is the learner's."""
@@ -205,9 +191,7 @@ class Learner:
         """
         peaks, batches = group_rates(max_lr, len(self.groups)), epochs * len(self.data.train_dl)
         plan = {"epochs": int(epochs), "max_lr": peaks, "pct_start": float(pct_start),
-                "wd": float(self.wd if wd is None else wd), "batches": int(batches),
-                "bs": self.data.train_dl.bs, "seed": self.data.train_dl.seed,
-                "size": str(getattr(self.data.train_ds, "size", None)), "frozen_to": self.frozen_to}
+                "wd": float(self.wd if wd is None else wd), "batches": int(batches)}
 
         def schedule(batch: int) -> tuple[list[float], float]:
             rates = [one_cycle(batch, batches, peak / 25, peak, peak / 25e4, pct_start)
@@ -215,8 +199,6 @@ class Learner:
             return rates, one_cycle(batch, batches, 0.95, 0.85, 0.95, pct_start)
 
         check.between("pct_start", pct_start, 0, 1)
-        if resume and checkpoint is None:
-            raise ValueError("resume=True goes on from a file: give checkpoint=FILE, too")
         done = 0
         if resume and Path(checkpoint).exists():
             saved = files.load_tensors(checkpoint)
@@ -272,10 +254,9 @@ class Learner:
         return results.get_preds(self, self.data.need("test_dl" if test else "valid_dl"))
 
     def state(self) -> dict:
-        """What save writes. groups is how many tensors of weights each layer group has."""
+        """What save writes."""
         return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "frozen_to": self.frozen_to, "classes": self.classes,
-                "groups": [len(list(group.parameters())) for group in self.groups]}
+                "frozen_to": self.frozen_to, "classes": self.classes}
 
     def save(self, file: Path | str, overwrite: bool = False) -> Path:
         files.refuse_existing(file, "give another name, or overwrite=True", overwrite)
@@ -283,16 +264,16 @@ class Learner:
 
     def load(self, file: Path | str, with_opt: bool = True) -> None:
         """Restore what save or a checkpoint wrote, and say so. with_opt=False: only the weights.
-        Raises ValueError, and changes nothing, if the file has other classes, groups or weights."""
-        saved, mine = files.load_tensors(file), self.state()
-        for name in ("classes", "groups"):
-            if saved.get(name) != mine[name]:
-                raise ValueError(f"{file} has {name} {saved.get(name)}, here they are {mine[name]}")
-        theirs, ours = ({name: weight.shape for name, weight in state["model"].items()}
-                        for state in (saved, mine))
-        wrong = [name for name in theirs | ours if ours.get(name) != theirs.get(name)]
-        if wrong:
-            raise ValueError(f"{len(wrong)} weights of {file} do not fit: {check.some(wrong)}")
+        Raises ValueError, and changes no weights, if the file has other classes or weights."""
+        saved = files.load_tensors(file)
+        groups = len(saved.get("optimizer", {"param_groups": ()})["param_groups"])
+        if (saved.get("classes"), groups) != (self.classes, len(self.groups)):
+            raise ValueError(f"{file} has classes {saved.get('classes')}, and {groups} layer groups "
+                             f"with an optimizer; here are {self.classes}, {len(self.groups)}")
+        try:
+            deepcopy(self.model).load_state_dict(saved["model"])    # a copy: it may fail halfway
+        except RuntimeError as error:
+            raise ValueError(f"{file} has other weights: {error}") from error
         self.model.load_state_dict(saved["model"])
         rest = "optimizer and freeze state are as before"
         if with_opt:
@@ -313,7 +294,6 @@ class Learner:
         files.refuse_existing(file, "give another name, or overwrite=True", overwrite)
         target, data = self.data.need("target"), self.data.train_ds
         thresh, size = torch.as_tensor(thresh, dtype=torch.float32), getattr(data, "size", None)
-        check.one_of("shape of thresholds", tuple(thresh.shape), [(), (self.data.c,)])
         # The recipe says how to make the model again. Your own is made by calling its class.
         recipe = {"kind": "own", "arch": type(self.model).__name__}
         return files.save_tensors(file, {

@@ -6,14 +6,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from numbers import Number
 import signal
 import sys
 
 import numpy
 import torch
 from torch import Generator, Tensor
-from torch.utils.data import DataLoader, StackDataset, default_collate
+from torch.utils.data import DataLoader, default_collate
 
 from minifast.tools import check, processes
 from minifast.tools.seeds import generator_for, seed_of
@@ -105,9 +104,8 @@ class Loader:
         if num_workers == 0 or sys.platform != "linux":
             yield from map(self._batch, batches)
             return
-        numbered = StackDataset(range(len(self.dataset)), self.dataset)     # items (i, dataset[i])
         loader = DataLoader(
-            numbered, batch_sampler=batches, collate_fn=stack, num_workers=num_workers,
+            self.dataset, batch_sampler=batches, collate_fn=stack, num_workers=num_workers,
             multiprocessing_context="fork", pin_memory=self.device.type == "cuda",
             # Ctrl-C reaches workers too, but the parent should react.
             worker_init_fn=lambda worker: signal.signal(signal.SIGINT, signal.SIG_IGN),
@@ -120,20 +118,12 @@ class Loader:
     def _batch(self, items: Sequence[int]) -> Batch:
         """The items with these numbers, stacked: from memory, or read in this process."""
         if self.memory is None:
-            return stack([(i, self.dataset[i]) for i in items])
+            return stack([self.dataset[i] for i in items])
         return tuple(part[torch.tensor(items, device=part.device)] for part in self.memory)
 
 
-def stack(items: list[tuple[int, tuple]]) -> Batch:
-    """n pairs (number, item) as one batch (n, 3, h, w), (n, ...)."""
-    for number, item in items:
-        parts = item if isinstance(item, (tuple, list)) else [item]
-        shapes = [tuple(getattr(part, "shape", ())) for part in parts]
-        fits = len(parts) == 2 and len(shapes[0]) == 3 and shapes[0][0] == 3
-        if not fits or not isinstance(parts[1], (Number, Tensor, numpy.ndarray)):
-            came = [f"{type(part).__name__} {shape}" for part, shape in zip(parts, shapes)]
-            raise ValueError(f"item {number} of the data set is {came}; wanted a picture, a tensor "
-                             "(3, h, w) of uint8 or floats 0..1, and a target, a tensor or number")
-    if len({picture.shape for _, (picture, _) in items}) > 1:
+def stack(items: list[tuple]) -> Batch:
+    """n items (picture, target) as one batch (n, 3, h, w), (n, ...)."""
+    if len({picture.shape for picture, _ in items}) > 1:
         raise ValueError("pictures of one batch differ in size; give transform(size=...)")
-    return tuple(default_collate([item for _, item in items]))
+    return tuple(default_collate(items))

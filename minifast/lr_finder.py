@@ -86,10 +86,10 @@ class LRCurve:
             lr = slice(lr, last) if lr < last else last         # rates should not fall
         return Suggestion(lr, reason, marks)
 
-    def plot(self, skip_start: int = 10, skip_end: int = 5) -> Image.Image:
-        """The loss over the rate, and the smoothed loss with the marks of suggest(). Some first and
-        last points are left out, as in v1: they are unsteady, or high."""
-        shown = slice(skip_start, max(0, len(self.rates) - skip_end))
+    def plot(self) -> Image.Image:
+        """The loss over the rate, and the smoothed loss with the marks of suggest(). The first ten
+        and the last five points are left out, as in v1: they are unsteady, or high."""
+        shown = slice(10, max(0, len(self.rates) - 5))
         rates, smooth = self.rates[shown], smoothed(self.losses)[shown]
         # Higher losses are drawn at the height of the highest smoothed one: all else would be flat.
         losses = [min(loss, max(smooth)) for loss in self.losses[shown]]
@@ -100,37 +100,32 @@ class LRCurve:
                           "learning rate", "loss", log="x", marks=marks)
 
 
-def lr_find(learn: Learner, start_lr: float | slice = 1e-7, end_lr: float | slice = 10,
-            num_it: int = 100, stop_div: bool = True, wd: float | None = None) -> LRCurve:
-    """Train a copy of the learner on num_it batches, batch t at the rate
+def lr_find(learn: Learner, start_lr: float = 1e-7, end_lr: float = 10,
+            num_it: int = 100) -> LRCurve:
+    """Train a copy of the learner on num_it batches, batch t with all layer groups at the rate
 
         start_lr * (end_lr / start_lr)^(t / num_it)
 
-    start_lr, end_lr  numbers or slices, as in groups.group_rates
-    stop_div          stop once the loss has blown up; one that is not finite always stops the test
+    The test ends early once the loss has blown up, or is not finite.
     """
-    starts, ends = (group_rates(lr, len(learn.groups)) for lr in (start_lr, end_lr))
-    if any(start >= end for start, end in zip(starts, ends)):
-        raise ValueError(f"start_lr must be below end_lr, got {start_lr} and {end_lr}")
+    (start,), (end,) = group_rates(start_lr, 1), group_rates(end_lr, 1)
+    check.between("end_lr", end, start)
     check.between("num_it", num_it, 1)
     trial = copy(learn)
     # In one call: copied alone, the optimizer would train parameters that no model has.
     trial.model, trial.groups, trial.optimizer, trial.loss_func = deepcopy(
         (learn.model, learn.groups, learn.optimizer, learn.loss_func))
     trial.check_outputs()
-    for group in trial.optimizer.param_groups:
-        group["weight_decay"] = learn.wd if wd is None else wd
     model, curve = processes.parallel(trial.model.train()), LRCurve([], [])
     loader = replace(learn.data.train_dl)       # a copy, which counts epochs by itself
     batches = islice(chain.from_iterable(repeat(loader)), num_it)       # of several epochs
     with full_gpu(loader), seeds.seeded(loader.seed + processes.RANK, loader.epoch):
         for t, (x, y) in enumerate(progress.bar(batches, num_it, "lr_find")):
-            rates = [exponential(start, end, t / num_it) for start, end in zip(starts, ends)]
-            loss = trial.train_batch(model, x, y, rates, MOMENTUM)
-            curve.rates.append(rates[-1])
+            rate = exponential(start, end, t / num_it)
+            loss = trial.train_batch(model, x, y, [rate] * len(learn.groups), MOMENTUM)
+            curve.rates.append(rate)
             curve.losses.append(processes.mean(loss).item())
-            blew_up = stop_div and _blew_up(curve.losses, int(START * num_it))
-            if blew_up or not isfinite(curve.losses[-1]):
+            if _blew_up(curve.losses, int(START * num_it)) or not isfinite(curve.losses[-1]):
                 break
     return curve
 

@@ -8,8 +8,6 @@ from torch import Tensor
 
 from minifast.tools import draw, processes
 
-COLUMNS = ("batch", "train_loss", "valid_loss", "seconds")      # of an epoch, besides the metrics
-
 
 def smoothed(losses: list[float]) -> list[float]:
     """A running average after each loss: it keeps 98 % of itself and takes 2 % of the loss. To make
@@ -29,7 +27,7 @@ class Recorder:
         self.rates: list[list[float]] = []      # of each batch, one per layer group
         self.momenta: list[float] = []          # of each batch
         self.fits: list[int] = []               # the number of the first batch of each fit
-        self.epochs: list[dict] = []            # for each epoch COLUMNS, and each metric by name
+        self.epochs: list[dict] = []            # of each: batch, losses, metrics by name, seconds
         self.waiting: list[Tensor] = []         # losses of the latest batches, on the device
 
     def add_batch(self, loss: Tensor, rates: list[float], momentum: float) -> None:

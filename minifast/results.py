@@ -60,8 +60,6 @@ def get_preds(learn: object, loader: Loader) -> tuple[Tensor, Tensor]:
     with full_gpu(loader), evaluating(learn.model):
         batches = [(target.probabilities(logits).cpu(), y.cpu())
                    for logits, y in outputs(learn, loader)]
-    if len({probabilities.shape[1:] for probabilities, _ in batches}) > 1:
-        raise ValueError("pictures differ in size: give transform(size=...), or predict each file")
     return tuple(torch.cat(parts) for parts in zip(*batches))
 
 
@@ -88,10 +86,10 @@ def predict(learn: object, file: File, thresh: float | Tensor = 0.5) -> tuple[st
 
 
 def show_results(learn: object, rows: int = 3, thresh: float | Tensor = 0.5,
-                 void_code: int | None = None, items: Sequence[int] | None = None) -> Image.Image:
-    """Validation pictures with captions `truth / prediction`, rows x rows. For masks `rows` rows of
-    picture, truth, prediction, and in red what is wrong, except where the truth is void_code.
-    `items` are their numbers; None: n of the total, evenly spread, i * total // n."""
+                 items: Sequence[int] | None = None) -> Image.Image:
+    """Validation pictures with captions `truth / prediction`, rows x rows; for masks `rows` rows of
+    truth and prediction, laid over the picture. `items` are their numbers; None: n of the total,
+    evenly spread, i * total // n."""
     check.between("rows", rows, 1)
     target, loader = learn.data.need("target"), learn.data.need("valid_dl")
     is_mask, total = isinstance(target, Masks), len(loader.dataset)
@@ -107,10 +105,6 @@ def show_results(learn: object, rows: int = 3, thresh: float | Tensor = 0.5,
         return draw.grid(pictures, captions, rows)
     cells = []
     for picture, truth, answer in zip(pictures, y, said):
-        wrong = (truth != answer) & (truth != (-1 if void_code is None else void_code))
-        pale = Image.blend(picture.convert("L").convert("RGB"),
-                           Image.new("RGB", picture.size, "white"), 0.5)
-        pale.paste("#ff0000", mask=Image.fromarray(wrong.numpy()))
-        cells += [picture, draw.overlay(picture, truth), draw.overlay(picture, answer), pale]
-    sheet = draw.grid(cells, ["picture", "truth", "prediction", "difference"] * len(y), columns=4)
+        cells += [draw.overlay(picture, truth), draw.overlay(picture, answer)]
+    sheet = draw.grid(cells, ["truth", "prediction"] * len(y), columns=2)
     return draw.with_legend(sheet, target.names_in(torch.cat([y, said])))

@@ -37,7 +37,6 @@ class Categories:
         return probabilities.argmax(dim=1)
 
     def caption(self, target: Tensor) -> str:
-        """The name of the class."""
         return self.classes[int(target)]
 
 
@@ -63,7 +62,6 @@ class Tags:
         return (probabilities > thresh).float()
 
     def caption(self, target: Tensor) -> str:
-        """The tags, joined by `;`."""
         return ";".join(tag for tag, yes in zip(self.classes, target) if yes)
 
 

@@ -11,7 +11,6 @@ from minifast.groups import body_of, head, split_groups
 from minifast.learner import Learner, Loss
 from minifast.metrics import Metrics, name_of
 from minifast.resnet import resnet18, resnet34, resnet50
-from minifast.targets import Masks
 from minifast.tools.seeds import seeded
 from minifast.tools.weights import load_pretrained
 from minifast.unet import DynamicUNet, shapes_in
@@ -32,8 +31,6 @@ def cnn_learner(data: DataBunch, arch: Arch, metrics: Metrics = (),
 
     Source: fastai v1, cnn_learner.
     """
-    if isinstance(data.target, Masks):
-        raise ValueError("cnn_learner answers for whole pictures, these have masks: unet_learner")
     with seeded(seed):
         model = cnn(arch, data.c, pretrained, ps)
     learn = Learner(data, model, None, metrics, split_groups(model.body, model.head), wd, precision)
@@ -49,8 +46,6 @@ def unet_learner(data: DataBunch, arch: Arch, metrics: Metrics = (),
     """A DynamicUNet around a body cut from arch(), in three layer groups: two of the body, and the
     rest. Arguments are as in cnn_learner, DynamicUNet and Learner. Source: fastai v1, unet_learner.
     """
-    if not isinstance(data.target, Masks):
-        raise ValueError("unet_learner answers for each pixel, which needs masks: see cnn_learner")
     with seeded(seed):
         model = unet(arch, data.c, pretrained, bottle)
     rest = nn.ModuleList(part for name, part in model.named_children() if name != "body")

@@ -1,5 +1,5 @@
-"""Several processes train one model: `torchrun --nproc-per-node=2 lessons/planet.py`, one per GPU.
-Each process runs the whole script, which calls join() first, but trains on batch[RANK::COUNT] only.
+"""Several processes train one model: `torchrun --nproc-per-node=2 SCRIPT`, one for each GPU. Each
+process runs the whole script, which calls join() first, but trains on batch[RANK::COUNT] only.
 DistributedDataParallel averages their gradients. The first process prints and writes files.
 """
 

@@ -260,7 +260,8 @@ def test_free_memory_is_what_linux_says_and_otherwise_without_a_limit(tmp_path, 
     assert databunch._free_memory() == 4096 * 1024
 
 
-def test_items_that_change_their_size_later_on_are_refused_by_preload():
-    items = [(torch.zeros(3, 4 + i // 16, 4, dtype=torch.uint8), 0) for i in range(20)]
-    with pytest.raises(ValueError, match="size"):
+@pytest.mark.parametrize("first, error", [(15, ValueError), (16, RuntimeError)])
+def test_items_that_change_their_size_later_on_are_refused_by_preload(first, error):
+    items = [(torch.zeros(3, 4 + (i >= first), 4).byte(), 0) for i in range(20)]
+    with pytest.raises(error):
         DataBunch.create(items, None, device=CPU, cache=True)

@@ -1,5 +1,4 @@
 from pathlib import Path
-import warnings
 
 import numpy
 from PIL import ExifTags, Image
@@ -95,18 +94,3 @@ def test_a_mask_of_another_size_than_its_picture_is_refused(tmp_path, name, rows
     save_again(tmp_path / name, 6)                              # a quarter turn: 4 rows, 11 columns
     with pytest.raises(ValueError, match=r"6\b.*\b1\b" if "P" in name else r"1\b.*\b6\b"):
         dataset[1]
-
-
-@pytest.mark.parametrize("orientation, turned", [(3, False), (2, False), (6, True)])
-@pytest.mark.parametrize("ends, count", [(["_P"], 1), ([""], 1), (["", "_P"], 0), ([], 0)])
-def test_an_orientation_of_only_one_of_them_is_warned_of_once(tmp_path, orientation, turned, ends,
-                                                              count):
-    dataset = with_masks(tmp_path)
-    for end in ends:
-        for i in range(3):
-            save_again(tmp_path / f"{i}{end}.png", orientation, turned)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("default")                        # once for each place and text
-        shapes = {tuple(part.shape[-2:]) for item in dataset for part in item}
-    assert shapes == {(12, 4)}
-    assert len(caught) == count and all("EXIF" in str(warning.message) for warning in caught)

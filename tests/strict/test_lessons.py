@@ -57,7 +57,7 @@ def presets(given: Settings) -> dict:
     return {} if given.data else {"sizes": (64, 128), "arch": "small"}
 
 
-def settings_of(monkeypatch, *argv: str, program: str = "planet.py") -> Settings:
+def settings_of(monkeypatch, *argv: str, program: str = "06_planet.py") -> Settings:
     monkeypatch.setattr(sys, "argv", [program, *argv])
     return read_settings(Settings, "A lesson.\n\nMore of it.", presets)
 
@@ -283,15 +283,15 @@ def begin() -> dict[str, Callable[[Path], Ran]]:
     def lesson(name: str, *flags: str) -> Callable[[Path], Ran]:
         return lambda out: ran(name, out, flags)
 
-    return {"data_block": lesson("data_block"), "metrics": lesson("metrics"),
-            "unet": lesson("unet", "--streets", "10", "--rows", "36", "--epochs", "2"),
-            "fine_tuning": lesson("fine_tuning", "--tiles", "40", "--size", "32"),
-            "camvid": lesson("camvid", *CAMVID), "planet": run_planet,
-            "where_time_goes": lesson("where_time_goes", "--pictures", "3", "--bs", "3", "--size",
-                                      "32", "--net-size", "32", "--epochs", "1", "--rounds", "1",
-                                      "--json"),
+    return {"data_block": lesson("01_data_block"), "metrics": lesson("03_metrics"),
+            "unet": lesson("07_unet", "--streets", "10", "--rows", "36", "--epochs", "2"),
+            "fine_tuning": lesson("05_fine_tuning", "--tiles", "40", "--size", "32"),
+            "camvid": lesson("08_camvid", *CAMVID), "planet": run_planet,
+            "where_time_goes": lesson("09_where_time_goes", "--pictures", "3", "--bs", "3",
+                                      "--size", "32", "--net-size", "32", "--epochs", "1",
+                                      "--rounds", "1", "--json"),
             "pretrained": run_on_a_pretrained_body,
-            "learning_rate": lesson("learning_rate", "--tiles", "200")}
+            "learning_rate": lesson("04_learning_rate", "--tiles", "200")}
 
 
 def ran(lesson: str, out: Path, flags: Sequence[str]) -> Ran:
@@ -305,8 +305,8 @@ def run_planet(out: Path) -> Ran:
         folder = folders[i % 2]
         folder.mkdir(exist_ok=True)
         Image.new("RGB", (32, 32), (20 * i, 90, 60)).save(folder / f"test_{i}.jpg")
-    return out, run("planet.py", out, "--quick", "--tiles", "60", "--lr", "auto", "--lr-its", "4",
-                    "--test-folder", *map(str, folders))
+    return out, run("06_planet.py", out, "--quick", "--tiles", "60", "--lr", "auto", "--lr-its",
+                    "4", "--test-folder", *map(str, folders))
 
 
 def run_on_a_pretrained_body(out: Path) -> Ran:
@@ -318,9 +318,9 @@ def run_on_a_pretrained_body(out: Path) -> Ran:
     names = streets / "valid.txt"
     names.write_text(names.read_text().replace(".png", ".jpg"))
     torch.save(resnet18().state_dict(), out / "body.pth")
-    return ran("camvid", out, ["--data", str(streets), "--arch", "resnet18", "--weights",
-                               str(out / "body.pth"), "--epochs", "1", "1", "1", "1", "--lr-its",
-                               "2", "--bottle"])
+    return ran("08_camvid", out, ["--data", str(streets), "--arch", "resnet18", "--weights",
+                                  str(out / "body.pth"), "--epochs", "1", "1", "1", "1",
+                                  "--lr-its", "2", "--bottle"])
 
 
 @pytest.fixture
@@ -615,7 +615,7 @@ def test_what_would_stop_the_training_stops_the_lesson_first(monkeypatch, capsys
 
 
 def test_the_transforms_lesson_shows_what_it_says(tmp_path):
-    printed = run("transforms.py", tmp_path / "transforms")
+    printed = run("02_transforms.py", tmp_path / "transforms")
     assert "as by hand: True" in printed
     three, once = map(float, re.search(r"off by 0\.0+ (\S+) (\S+)", printed).groups())
     assert once < 1e-5 < 0.005 < three
@@ -670,7 +670,7 @@ def test_the_planet_lesson_ends_in_a_model_and_a_submission(planet_run):
 
 def test_a_walkthrough_that_was_killed_goes_on_and_ends_as_one_that_was_not(camvid_run):
     whole, out = camvid_run[0], camvid_run[0].parent / "killed"
-    command = [sys.executable, str(LESSONS / "camvid.py"), "--out", str(out), *CAMVID]
+    command = [sys.executable, str(LESSONS / "08_camvid.py"), "--out", str(out), *CAMVID]
     killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                               env=ENVIRONMENT)
     stage = out / "checkpoints" / "stage-2.pth"
@@ -680,7 +680,7 @@ def test_a_walkthrough_that_was_killed_goes_on_and_ends_as_one_that_was_not(camv
     killed.kill()
     killed.wait()
     killed.stderr.close()
-    printed = run("camvid.py", out, *CAMVID, "--resume")
+    printed = run("08_camvid.py", out, *CAMVID, "--resume")
     assert "stage-2.pth: restored" in printed and printed.count("LR range test") == 2
     for one, other in zip(*(results_of(folder)["stages"] for folder in (whole, out)), strict=True):
         assert {**one, "seconds": 0} == {**other, "seconds": 0}

@@ -209,8 +209,8 @@ def test_workers_end_with_the_error_of_one_of_them(children):
     # In a cycle they would wait for the garbage collector, and it for them, 5 s each.
     gc.disable()
     try:
-        with pytest.raises(ValueError, match=r"\b3\b.*dict") as raised:
-            list(loader([(PICTURE, 0)] * 3 + [{}], 2, False, workers=2))
+        with pytest.raises(ValueError, match="transform") as raised:
+            list(loader([(PICTURE, 0)] * 3 + [(PICTURE[:, :2], 0)], 2, False, workers=2))
         del raised
         assert children() == 0
     finally:
@@ -228,17 +228,6 @@ def test_transforms_get_floats_0_to_1_before_they_are_normalized(item, stats, va
     (x, y), = loader([item] * 3, tfms=inverted, stats=stats)                    # (.8 - 1) / 2
     assert torch.allclose(x, torch.full((3, 3, 4, 5), value))
     assert y.dtype == torch.int64 and y.tolist() == [17, 17, 17]
-
-
-@pytest.mark.parametrize("item, came", [
-    ((Image.new("RGB", (5, 4)), 0), "Image.*int"), ((PICTURE, 0, "a.jpg"), "Tensor.*int.*str"),
-    (PICTURE, "Tensor"), ((numpy.zeros((4, 5, 3)), 0), "ndarray.*4, 5, 3"), ({}, "dict"),
-    ((PICTURE[:1], PICTURE), "Tensor.*1, 4, 5"), ((PICTURE[0], 0), "Tensor.*4, 5")])
-def test_other_items_are_refused_by_number_and_types(item, came):
-    batches = loader([(PICTURE, 0)] * 5 + [item], train=False)
-    for read in (lambda: list(batches), lambda: batches.one_batch([0, 5])):
-        with pytest.raises(ValueError, match=rf"\b5\b.*{came}"):
-            read()
 
 
 @pytest.mark.parametrize("shape", [(3, 6, 5), (3, 4, 6)])

@@ -7,6 +7,7 @@ from inspect import getsource, isclass, signature
 import re
 from runpy import run_path
 import sys
+from textwrap import dedent
 
 import pytest
 
@@ -18,6 +19,7 @@ from kit.sample_data import planet
 MODULES = [*READING_ORDER, *(f"{folder}.{file.stem}" for folder in ("tools", "extras")
                              for file in (OURS / folder).glob("[!_]*.py"))]
 README = (ROOT / "README.md").read_text()
+NOTEBOOK = (ROOT / "lessons" / "NOTEBOOK.md").read_text()
 CI = (ROOT / ".ci" / "run").read_text()
 FIGURES = ROOT / "lessons" / "figures"
 ALL_LESSONS = "python lessons/figures.py --quick"
@@ -34,13 +36,13 @@ RUN_BY = {
     "bash .ci/run": "#!/usr/bin/env bash",
     **{f"python lessons/{lesson}.py": ALL_LESSONS for lesson in COURSE},
     "python lessons/figures.py": ALL_LESSONS,
-    "python lessons/kit/sample_data.py planet tiles --n 90":
+    "python lessons/kit/sample_data.py planet tiles --n 200":
         "python lessons/kit/sample_data.py planet",
-    "python lessons/planet.py --data DIR": "python lessons/planet.py --data",
-    "python lessons/camvid.py --data camvid":
+    "python lessons/06_planet.py --data DIR": "python lessons/06_planet.py --data",
+    "python lessons/08_camvid.py --data camvid":
         "test_lessons::"
         "test_the_camvid_lesson_on_a_pretrained_body_has_the_notebooks_four_stages",
-    "torchrun --nproc-per-node=2 lessons/planet.py": "torchrun --nproc-per-node=2",
+    "torchrun --nproc-per-node=2 lessons/06_planet.py": "torchrun --nproc-per-node=2",
     "python lessons/predict.py runs/planet/model.pth FILE_OR_FOLDER":
         "test_lessons::test_the_planet_lesson_ends_in_a_model_and_a_submission",
     "python lessons/rebuild.py schedules":
@@ -50,14 +52,9 @@ RUN_BY = {
     "python tests/empty_each.py": "python tests/empty_each.py"}
 
 
-def section(title: str) -> str:
-    """The part of the README below a heading that begins so."""
-    return README.split(f"\n## {title}")[1].split("\n## ")[0]
-
-
-def rows(title: str) -> list[list[str]]:
-    """The cells of the last table below a heading, row by row, without the header."""
-    table = section(title).split("|\n|---")[-1].split("\n\n")[0]
+def rows(text: str) -> list[list[str]]:
+    """The cells of the first table of a text, row by row, without the header."""
+    table = text.split("|\n|---")[1].split("\n\n")[0]
     return [[cell.strip() for cell in line.strip("|").split(" | ")]
             for line in table.splitlines()[1:]]
 
@@ -118,8 +115,8 @@ def refuse_unknown(code: str, known: dict[str, list[object]]) -> None:
             assert any(fits(each, len(values), knobs) for each in known[name]), code
 
 
-def test_it_has_at_most_150_lines():
-    assert len(README.splitlines()) <= 150
+def test_it_has_at_most_110_lines():
+    assert len(README.splitlines()) <= 110
 
 
 def test_each_command_is_run_by_a_test_or_by_ci():
@@ -132,19 +129,28 @@ def test_each_command_is_run_by_a_test_or_by_ci():
             assert where in CI, command
 
 
-def test_the_six_steps_print_what_they_say(tmp_path, monkeypatch, capsys):
+def test_its_twelve_lines_train_and_print_such_a_table(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    planet("tiles", n=90)
-    lines = re.findall(r"^    (.*)$", section("The six steps"), re.MULTILINE)
-    imports = sum(line.startswith("from ") for line in lines)
-    assert len(lines) == imports + 10
+    planet("tiles", n=60)                               # fewer, to be quick
+    code, table = re.findall(r"(?:^    .*\n)+", README, re.MULTILINE)[:2]
+    assert len(code.splitlines()) == 12
     capsys.readouterr()
-    exec("\n".join(lines), {})
-    said = [re.split(" {2,}# ", line)[1] for line in lines if line.startswith("print")]
-    assert capsys.readouterr().out.splitlines() == said
+    exec(dedent(code), {})
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].split() == table.splitlines()[0].split() and len(said) == 6
+    assert said[-1].split()[0] == table.splitlines()[-1].split()[0] == "4"
 
 
-@pytest.mark.parametrize("says, ours", rows("The notebook says"))
+def test_the_core_is_listed_in_reading_order_with_its_lines():
+    listed = rows(README.split("## The core")[1])
+    names = [re.findall(r"`(\w+)`", row[0]) for row in listed]
+    assert [name for each in names for name in each] == READING_ORDER
+    for modules, row in zip(names, listed):
+        lines = sum(len((OURS / f"{name}.py").read_text().splitlines()) for name in modules)
+        assert int(row[-1]) == lines, modules
+
+
+@pytest.mark.parametrize("says, ours", rows(NOTEBOOK))
 def test_a_call_of_the_notebooks_is_here(says, ours):
     assert "`" in says
     for code in re.findall(r"`([^`]+)`", ours):
@@ -160,7 +166,7 @@ def test_a_call_that_is_not_here_is_noticed(code):
 
 
 def test_names_with_their_modules_are_there():
-    named = [(module, name) for module, name in re.findall(r"`([a-z_.]+)\.(\w+)`", README)
+    named = [(module, name) for module, name in re.findall(r"`([a-z_.]+)\.(\w+)`", NOTEBOOK)
              if module in MODULES]
     assert len(named) > 20
     for module, name in named:
@@ -175,7 +181,7 @@ def test_flags_are_those_of_the_lessons():
 
 
 def test_names_of_the_lecture_are_in_the_table():
-    says = " ".join(row[0] for row in rows("The notebook says"))
+    says = " ".join(row[0] for row in rows(NOTEBOOK))
     for name in ("create_cnn", "ImageItemList", "ImageFileList", "random_split_by_pct", "sep=' '",
                  "create_unet", "SegmentationItemList", "datasets()", "untar_data", "open_image",
                  "get_image_files", "open_mask", "loadtxt", "read_csv", "from_csv", "label_from_df",

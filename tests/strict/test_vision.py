@@ -125,12 +125,17 @@ def no_rows() -> nn.Module:
     (cnn_learner, "tags", no_rows, plain, "no_rows"),
     (unet_learner, "masks", no_rows, plain, "no_rows"),
     (cnn_learner, "tags", SmallNet, {**plain, "precision": "half"}, "half"),
-    (unet_learner, "masks", SmallNet, {**plain, "precision": "half"}, "half"),
-    (cnn_learner, "masks", SmallNet, plain, "unet_learner"),
-    (unet_learner, "tags", SmallNet, plain, "cnn_learner")])
+    (unet_learner, "masks", SmallNet, {**plain, "precision": "half"}, "half")])
 def test_what_does_not_fit_is_refused(make, task, arch, how, wrong, data):
     with pytest.raises(ValueError, match=wrong):
         make(data[task], arch, **how)
+
+
+@pytest.mark.parametrize("make, task", [(cnn_learner, "masks"), (unet_learner, "tags")])
+def test_the_other_kind_of_target_is_refused_by_fit(make, task, data):
+    learn = make(data[task], SmallNet, **plain)
+    with pytest.raises(ValueError, match="wanted"):
+        learn.fit(1, 1e-3)
 
 
 @both

@@ -47,12 +47,10 @@ def test_white_is_normalized_as_in_the_course():
 
 def test_items_are_stacked_into_a_batch():
     dataset = Numbered(9)
-    x, y = stack([(i, dataset[i]) for i in (7, 2)])
+    x, y = stack([dataset[i] for i in (7, 2)])
     assert x.shape == (2, 3, 2, 2) and x[:, 0, 0, 0].tolist() == [7, 2] and y.tolist() == [7, 2]
     with pytest.raises(ValueError):
-        stack([(0, dataset[0]), (1, (torch.zeros(3, 4, 4), torch.tensor(1)))])
-    with pytest.raises(ValueError):
-        stack([(0, "a picture")])
+        stack([dataset[0], (torch.zeros(3, 4, 4), torch.tensor(1))])
 
 
 def test_validation_goes_in_order_to_the_last_item():
@@ -114,7 +112,7 @@ def test_one_batch_is_the_first_one_of_the_next_epoch_and_does_not_count():
 def test_workers_and_memory_change_no_batch():
     plain, workers, memory = (loader(12, bs=4, train=True, tfms=noise, num_workers=count)
                               for count in (0, 2, 2))
-    memory.memory = stack([(i, Numbered(12)[i]) for i in range(12)])
+    memory.memory = stack([Numbered(12)[i] for i in range(12)])
     for _ in range(2):
         for (x, y), *others in zip(plain, workers, memory, strict=True):
             assert all(torch.equal(x, x2) and torch.equal(y, y2) for x2, y2 in others)

@@ -149,7 +149,7 @@ def train(number: int, name: str, chosen: float | slice,
                    s.lr_div[number > 2], s.lr_its)
     stages.append(train_stage(learn, out, number, name, s.epochs[number - 1], lr,
                               s.pct_start[number - 1]))
-    show(learn.show_results(rows=3, void_code=void), out / f"results-{number}.png")
+    show(learn.show_results(rows=3), out / f"results-{number}.png")
     return lr
 
 
@@ -184,7 +184,7 @@ print(class_table(taken, codes))
 show(confusion_picture(taken.values, codes), out / "confusion.png")
 
 # %% And the pictures that it knows least of
-show(learn.show_results(rows=3, void_code=void, items=worst(learn, acc_camvid, 3)),
+show(learn.show_results(rows=3, items=worst(learn, acc_camvid, 3)),
      out / "worst.png")
 
 # %% One picture, and its mask at the size that the file has

@@ -86,4 +86,4 @@ for name in ("with bridges", "without"):
                     [partial(f, void_code=void) for f in (foreground_accuracy, mean_iou)])
     print(name)
     learn.fit_one_cycle(s.epochs, 1e-2)
-    show(learn.show_results(2, void_code=void), out / f"{name.replace(' ', '-')}.png")
+    show(learn.show_results(2), out / f"{name.replace(' ', '-')}.png")
