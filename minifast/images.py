@@ -108,8 +108,8 @@ def _opened(what: str, file: File) -> Iterator[tuple[Image.Image, tuple[int, int
         with nullcontext(file) if isinstance(file, Image.Image) else Image.open(file) as picture:
             if picture.format == "TIFF" and picture is not file:
                 picture.filename = ""   # or Pillow would scramble some that are turned
-            if picture.format == "TIFF" or picture is file:
-                picture.load()          # which turns a TIFF, and keeps draft from shrinking yours
+            if picture.format in ("TIFF", "PNG") or picture is file:
+                picture.load()          # turns a TIFF, checks a PNG, keeps draft from your picture
             try:
                 orientation = picture.getexif().get(ExifTags.Base.Orientation)
             except Exception:           # the block is rubbish, which other programs ignore

@@ -268,8 +268,8 @@ class Learner:
         saved = files.load_tensors(file)
         groups = len(saved.get("optimizer", {"param_groups": ()})["param_groups"])
         if (saved.get("classes"), groups) != (self.classes, len(self.groups)):
-            raise ValueError(f"{file} has classes {saved.get('classes')}, and {groups} layer groups "
-                             f"with an optimizer; here are {self.classes}, {len(self.groups)}")
+            raise ValueError(f"{file} has classes {saved.get('classes')} and {groups} layer groups "
+                             f"with an optimizer, here are {self.classes}, {len(self.groups)}")
         try:
             deepcopy(self.model).load_state_dict(saved["model"])    # a copy: it may fail halfway
         except RuntimeError as error:

@@ -17,7 +17,7 @@ from minifast.tools import check
 from minifast.tools.progress import bar
 
 FEW = 10            # a class should be in so many training pictures
-BLENDED = 0.25      # a mask whose `blended` is above this is suspect: real ones have up to 0.03
+BLENDED = 0.25      # a mask whose `blended` is above this is suspect: real ones have up to 0.05
 
 # What can be found. An error would stop training; all else is a warning.
 ERRORS = ["broken", "sizes", "mask sizes", "numbers"]
@@ -38,7 +38,6 @@ FINDINGS = {
 @dataclass
 class Look:
     """What was seen of one item."""
-
     part: str                                               # training, validation or test
     file: Path
     notes: dict[str, str] = field(default_factory=dict)     # key of FINDINGS -> detail
@@ -89,12 +88,13 @@ def _look_at(part: str, loader: Loader, i: int) -> Look:
     try:
         with Image.open(look.file) as picture:
             size, turn = header(picture)                    # which decodes it
-            look.digest = sha256(picture.tobytes()).digest()
+            kind = repr((size, picture.mode, picture.getpalette())).encode()
+            look.digest = sha256(kind + picture.tobytes()).digest()
         look.size = size if dataset.size is None and loader.bs > 1 else None
-        label = None if dataset.labels is None else dataset.labels[i]
-        if isinstance(dataset.target, Masks) and label is not None:
-            _look_at_mask(look, size, turn, label, dataset.target)
-        elif label is not None:
+        if dataset.labels is not None and isinstance(dataset.target, Masks):
+            _look_at_mask(look, size, turn, dataset.labels[i], dataset.target)
+        elif dataset.labels is not None:
+            label = dataset.labels[i]
             dataset.target.encode(label)                    # which refuses other classes
             look.classes = [label] if isinstance(label, str) else list(label)
             look.notes |= {} if look.classes else {"empty": str(label)}
@@ -113,7 +113,7 @@ def _look_at_mask(look: Look, size: tuple[int, int], turn: int, file: Path, targ
              "jpeg": picture.format in ("JPEG", "MPO")}
     look.notes |= {key: str(file) for key, found in is_so.items() if found}
     look.classes = [classes[number] for number in numbers if number in classes]
-    if picture.mode == "P":
+    if picture.mode == "P" and not target.div:
         look.colours = {number: tuple(palette[3 * number:3 * number + 3]) for number in numbers}
 
 

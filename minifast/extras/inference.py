@@ -173,7 +173,8 @@ def write_submission(file: Path | str, names: Sequence[str], predictions: Predic
     differ = sorted(set(names) ^ set(theirs))
     if differ:
         raise ValueError(f"names and predictions differ in {len(differ)}: {check.some(differ)}")
-    check.between("thresh", torch.as_tensor(thresh), 0, 1)
+    thresh = torch.as_tensor(thresh).expand(len(classes))       # one for each tag
+    check.between("thresh", thresh, 0, 1)
     decisions = predictions.target.decisions(predictions.probabilities, thresh)         # (n, c)
     tags_of = {name: " ".join(tag for tag, yes in zip(classes, row) if yes)
                for name, row in zip(theirs, decisions)}

@@ -19,10 +19,8 @@ from minifast.tools.seeds import generator_for
 def tag_table(probabilities: Tensor, targets: Tensor, classes: Sequence[str],
               thresh: float | Tensor = 0.2) -> str:
     """A line per tag: how many pictures have the tag, then precision, recall and F2 over all
-    pictures, the lowest F2 first. A last line names the tags that no picture has.
-
-    probabilities, targets (n, c); thresh a number, or one per tag, as in metrics.fbeta
-    """
+    pictures, the lowest F2 first. A last line names the tags that no picture has. probabilities and
+    targets are (n, c); thresh is a number, or one per tag, as in metrics.fbeta."""
     predicted, true = probabilities > thresh, targets.bool()                # (n, c)
     hits, said, have = (part.sum(dim=0) for part in (predicted & true, predicted, true))    # (c)
     f2 = 5 * hits / (4 * have + said)
@@ -73,7 +71,8 @@ def worst(learn: Learner, metric: Metric, k: int) -> list[int]:
     with full_gpu(loader), evaluating(learn.model):
         values = [float(score(metric, logits[i:i + 1], y[i:i + 1]))
                   for logits, y in outputs(learn, loader) for i in range(len(y))]
-    return [i for i in numpy.argsort(values).tolist() if not numpy.isnan(values[i])][:k]
+    order = numpy.argsort(values, kind="stable").tolist()
+    return [i for i in order if not numpy.isnan(values[i])][:k]
 
 
 def constant_tags(targets: Tensor, metrics: Sequence[Metric]) -> dict[str, dict[str, float]]:

@@ -1,6 +1,11 @@
 """What a learner writes to files and reads again; the training itself is in test_learner."""
 
+from multiprocessing import get_context
+import os
 from pathlib import Path
+import random
+from time import sleep
+from unittest.mock import Mock
 
 import numpy
 import pytest
@@ -9,6 +14,7 @@ from torch import Tensor, nn
 import torch.nn.functional as F
 
 from minifast.databunch import DataBunch
+from minifast.extras.inference import Predictions, write_submission
 from minifast.learner import Learner
 from minifast.metrics import accuracy
 from minifast.targets import Categories, Masks, Tags
@@ -56,6 +62,57 @@ def test_a_fit_cut_off_in_any_epoch_ends_bit_equal_in_a_new_learner(tmp_path, af
     for learn in (whole, second):                       # and both go on in the same way
         learn.fit(1, 0.1)
     assert same(everything(second), everything(whole))
+
+
+def train(file: Path) -> None:
+    """40 epochs, of which a file may have some already."""
+    learner().fit_one_cycle(40, 0.1, checkpoint=file, resume=True)
+
+
+def killed_three_times(file: Path) -> None:
+    rng, done = random.Random(0), 0
+    for _ in range(3):
+        process = get_context("fork").Process(target=train, args=(file,))
+        process.start()
+        wanted = done + rng.randrange(1, 5)             # of 40: it is killed long before the end
+        while not file.exists() or load_tensors(file)["done"] < wanted:
+            assert process.is_alive()
+            sleep(0.005)
+        sleep(rng.uniform(0, 0.03))
+        process.kill()
+        process.join()
+        done = load_tensors(file)["done"]
+        assert process.exitcode == -9 and wanted <= done < 40
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs the signals of Unix")
+def test_a_fit_killed_at_three_random_moments_ends_bit_equal_in_another_process(tmp_path):
+    whole, learn, file = learner(), learner(seed=1), tmp_path / "fit.pth"
+    # Spawned, since torch does not train in a fork of a process that has trained on a GPU.
+    process = get_context("spawn").Process(target=killed_three_times, args=(file,))
+    process.start()
+    whole.fit_one_cycle(40, 0.1)
+    process.join()
+    assert process.exitcode == 0 and 3 <= load_tensors(file)["done"] < 40
+    learn.fit_one_cycle(40, 0.1, checkpoint=file, resume=True)
+    assert same(everything(learn), everything(whole))
+
+
+@pytest.mark.parametrize("saves", range(4))
+def test_where_the_disk_gets_full_the_last_checkpoint_stays_to_go_on_from(tmp_path, monkeypatch,
+                                                                          saves):
+    whole, learn, file = learner(), learner(), tmp_path / "fit.pth"
+    whole.fit_one_cycle(3, 0.1)
+    full = Mock(side_effect=[*[None] * saves, OSError(28, "No space left on device")])
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="space"):
+        learn.fit_one_cycle(3, 0.1, checkpoint=file)
+    monkeypatch.undo()
+    assert [*tmp_path.iterdir()] == [file] * (saves > 0)        # and nothing half written
+    assert saves == 0 or load_tensors(file)["done"] == saves - 1
+    learn = learner(seed=int(saves > 0))                        # it may know nothing of the other
+    learn.fit_one_cycle(3, 0.1, checkpoint=file, resume=True)
+    assert same(everything(learn), everything(whole))
 
 
 @pytest.mark.parametrize("after", [0, 1])
@@ -162,8 +219,8 @@ def test_load_refuses_other_files_and_changes_nothing(tmp_path):
     learn.fit(1, 0.1)
     before = everything(learn)
     for name, reason in (("turned", "'high', 'low'"), ("small", "layer groups"),
-                         ("export", "0 layer groups"), ("wide", r"0.weight"), ("other", "None"), ("names", "net.0.weight"),
-                         ("none", "exist")):
+                         ("export", "0 layer groups"), ("wide", r"0.weight"), ("other", "None"),
+                         ("names", "net.0.weight"), ("none", "exist")):
         for with_opt in (True, False):
             with pytest.raises(ValueError, match=rf"(?s){name}\.pth.*{reason}"):
                 learn.load(tmp_path / f"{name}.pth", with_opt)
@@ -235,6 +292,26 @@ def test_a_file_that_is_there_is_overwritten_only_if_that_is_said(tmp_path):
             write(file)
         assert file.read_bytes() == b"somebody's work"
         assert write(file, overwrite=True) == file and "model" in load_tensors(file)
+
+
+SUBMITTED = Predictions([Path("a.jpg")], torch.ones(1, 1), Tags(["haze"]))
+
+
+@pytest.mark.parametrize("function, error", [
+    ("minifast.tools.files.open", PermissionError(13, "Read-only folder")),
+    ("os.fsync", OSError(28, "No space left on device"))])
+@pytest.mark.parametrize("write", [
+    lambda file: learner().save(file, overwrite=True),
+    lambda file: learner().export(file, overwrite=True),
+    lambda file: write_submission(file, ["a"], SUBMITTED, 0.2, overwrite=True)])
+def test_where_nothing_can_be_written_only_the_old_file_is_left(tmp_path, monkeypatch, write,
+                                                                function, error):
+    (tmp_path / "a.pth").write_bytes(b"somebody's work")
+    monkeypatch.setattr(function, Mock(side_effect=error), raising=False)
+    with pytest.raises(type(error), match=error.strerror):
+        write(tmp_path / "a.pth")
+    monkeypatch.undo()
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"somebody's work"]
 
 
 def test_only_fitting_writes_to_the_history(tmp_path, monkeypatch):

@@ -34,7 +34,7 @@ class Numbered:
         return self.n
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
-        return torch.full((3, 2, 2), i, dtype=torch.uint8), torch.tensor(self.target(i))
+        return torch.full((3, 2, 2), i, dtype=torch.uint8), torch.as_tensor(self.target(i))
 
 
 def loader(dataset: object, bs: int = 4, train: bool = True, seed: int = 0, workers: int = 0,

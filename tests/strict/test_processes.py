@@ -83,3 +83,5 @@ def test_only_the_first_process_prints(asked, monkeypatch, capsys, rank):
     processes.join()
     print("hello")
     assert capsys.readouterr().out == ("" if rank else "hello\n")
+    if rank:
+        sys.stdout.close()
