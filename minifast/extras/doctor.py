@@ -16,19 +16,19 @@ from minifast.targets import Masks
 from minifast.tools import check
 from minifast.tools.progress import bar
 
-FEW = 10            # a class should be in so many training pictures
-BLENDED = 0.25      # a mask whose `blended` is above this is suspect: real ones have up to 0.05
+FEW = 10            # warn of a class that fewer training pictures have
+BLENDED = 0.25      # suspect a mask if blended(mask) is above this; real masks reach 0.05
 
 # What can be found. An error would stop training; all else is a warning.
 ERRORS = ["broken", "sizes", "mask sizes", "numbers"]
 FINDINGS = {
     "broken": "files or labels that cannot be used; mend them, or leave them out",
     "sizes": "pictures of another size than most; give transform(size=...)",
-    "mask sizes": "masks of another size than their pictures; is one of the two turned by EXIF?",
+    "mask sizes": "masks of another size than their pictures; did EXIF turn only one of the two?",
     "numbers": "masks with numbers that are no class; are they 0 and 255 (div=True), or colours?",
     "jpeg": "masks saved as JPEG, which changes numbers; make them again, as PNG from the start",
-    "blended": "masks with wrong classes where two others meet; were they resized, or JPEGs once?",
-    "palette": "masks in which a number has another colour than in most; compare the two kinds",
+    "blended": "masks with wrong classes along edges; were they resized, or saved as JPEG, before?",
+    "palette": "masks where a number has an unusual colour; do they mean the same class by it?",
     "turned": "pictures with an EXIF orientation that their masks do not have; save both upright",
     "empty": "pictures without a tag; is there really nothing on them?",
     "copies": "validation or test pictures that are in training, too; the score would be too good",
@@ -68,7 +68,7 @@ class Report:
 
 
 def check_data(data: DataBunch) -> Report:
-    """Read each file once, and compare what was seen. Bad files are findings, not exceptions."""
+    """Read each file once, and compare them. A bad file becomes a finding, not an exception."""
     loaders = {"training": data.train_dl, "validation": data.valid_dl, "test": data.test_dl}
     items = [(part, loader, i) for part, loader in loaders.items() if loader is not None
              for i in range(len(loader.dataset))]
@@ -87,7 +87,7 @@ def _look_at(part: str, loader: Loader, i: int) -> Look:
     look = Look(part, Path(dataset.files[i]))
     try:
         with Image.open(look.file) as picture:
-            size, turn = header(picture)                    # which decodes it
+            size, turn = header(picture)                    # decodes it, too
             kind = repr((size, picture.mode, picture.getpalette())).encode()
             look.digest = sha256(kind + picture.tobytes()).digest()
         look.size = size if dataset.size is None and loader.bs > 1 else None
@@ -95,7 +95,7 @@ def _look_at(part: str, loader: Loader, i: int) -> Look:
             _look_at_mask(look, size, turn, dataset.labels[i], dataset.target)
         elif dataset.labels is not None:
             label = dataset.labels[i]
-            dataset.target.encode(label)                    # which refuses other classes
+            dataset.target.encode(label)                    # raises if it is no class
             look.classes = [label] if isinstance(label, str) else list(label)
             look.notes |= {} if look.classes else {"empty": str(label)}
     except Exception as error:                              # a label may be anything
@@ -118,9 +118,10 @@ def _look_at_mask(look: Look, size: tuple[int, int], turn: int, file: Path, targ
 
 
 def blended(mask: numpy.ndarray) -> float:
-    """Of the places where class numbers two pixels apart differ by more than 1, the share where the
-    pixel between them has a number between theirs. It is next to 0, but about 0.5 if classes were
-    averaged, or compressed like colours. mask (h, w) int."""
+    """How much a mask (h, w) looks averaged. Take all places where the numbers of two pixels, with
+    one pixel between them, differ by more than 1. In which share of them has the middle pixel a
+    number between theirs? In near 0 of a good mask, and about 0.5 after a resize or JPEG. Averages
+    of neighbouring numbers, such as 0 and 1, are not seen."""
     steps = between = 0
     for rows in (mask, mask.T):
         before, here, after = rows[:, :-2], rows[:, 1:-1], rows[:, 2:]
@@ -130,8 +131,8 @@ def blended(mask: numpy.ndarray) -> float:
 
 
 def _compare(looks: list[Look]) -> None:
-    """Note what shows only beside others: odd sizes, odd palettes, and copies."""
-    counts = defaultdict(Counter)           # part -> sizes, and class number -> colours
+    """Add the findings that need other files, too: odd sizes, odd palettes, and copies."""
+    counts = defaultdict(Counter)   # two tables in one: part -> sizes, class number -> colours
     for look in looks:
         counts[look.part][look.size] += look.size is not None
         for number, colour in look.colours.items():

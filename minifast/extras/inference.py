@@ -38,10 +38,9 @@ from minifast.vision import ARCHS, cnn, unet
 
 def load_learner(file: Path | str, arch: Callable[[], nn.Module] | None = None,
                  precision: str = "auto") -> "Predictor":
-    """The model that learn.export wrote to a file, ready to predict, on the GPU if there is one.
-    precision is as in Learner. arch is needed only if the network is not in vision.ARCHS: it is the
-    constructor that cnn_learner or unet_learner got or, if you gave Learner a model, the model's.
-    """
+    """The model from a file of learn.export, on the GPU if there is one. precision: see Learner.
+    Pass arch for a network outside vision.ARCHS: the constructor that you gave cnn_learner or
+    unet_learner, or a function without arguments that makes the model that you gave Learner."""
     saved = load_tensors(file)
     if saved.get("content") != EXPORTED:
         raise ValueError(f"{file} is no exported model; learn.export writes one, and learn.load "
@@ -62,7 +61,7 @@ class Predictions:
 
 
 class Predictor:
-    """A model, and how it wants its pictures: as in validation."""
+    """A loaded model. It prepares each picture as validation did: size, method, statistics."""
 
     def __init__(self, saved: dict, arch: Callable[[], nn.Module] | None, precision: str):
         self.classes, self.size, self.method, self.stats, self.thresh = (
@@ -79,8 +78,8 @@ class Predictor:
                                                           else torch.preserve_format))
 
     def predict(self, file: File) -> tuple[str, Tensor, Tensor]:
-        """(caption, decision, probabilities) of one picture, see results.predict. For tags, thresh
-        is what was exported, or what you assigned to it."""
+        """(caption, decision, probabilities) of one picture, see results.predict. For tags,
+        self.thresh decides: it is the exported threshold until you assign another."""
         return predict(self._learner([file]), file, self.thresh)
 
     def predict_files(self, files: Path | str | Sequence[Path | str], views: int = 1, bs: int = 64,
@@ -88,8 +87,8 @@ class Predictor:
         """Predictions for a folder (all pictures in it and below, sorted), or for a list of files.
 
         views        see tta; bs and num_workers are as in DataBunch.create
-        skip_broken  leave out files that cannot be read, with a warning. If it is False, they are
-                     all named in one ValueError, before the first prediction
+        skip_broken  leave out files that cannot be read, with a warning. If it is False, one
+                     ValueError names them all, before the first prediction
         """
         files = picture_files(Path(files)) if isinstance(files, (Path, str)) else files
         files = list(map(Path, files))
@@ -98,9 +97,9 @@ class Predictor:
         broken = list(filter(None, troubles))
         if broken and not skip_broken:
             raise ValueError(f"{len(broken)} of {len(files)} pictures are broken; skip_broken=True "
-                             f"leaves them out: {check.some(broken)}")
+                             f"leaves them out: {check.some(broken, 99)}")
         if broken:
-            warnings.warn(f"{len(broken)} pictures are left out: {check.some(broken)}")
+            warnings.warn(f"{len(broken)} pictures are left out: {check.some(broken, 99)}")
         files = [file for file, trouble in zip(files, troubles) if not trouble]
         learn = self._learner(files, bs, num_workers)
         return Predictions(files, tta(learn, learn.data.test_dl, views)[0], self.target)
@@ -114,7 +113,7 @@ class Predictor:
 
     def _learner(self, files: Sequence[File], bs: int = 64,
                  num_workers: int | None = None) -> SimpleNamespace:
-        """What functions of results need of a Learner. data.test_dl has the files."""
+        """A stand-in for a Learner that functions of results accept. data.test_dl has the files."""
         dataset = Dataset(files, None, self.target, self.size, self.method)
         data = DataBunch.create(dataset, None, dataset, self.target, None, bs, bs, num_workers,
                                 self.device)
@@ -123,7 +122,7 @@ class Predictor:
 
 
 def model_of(recipe: dict, classes: int, arch: Callable[[], nn.Module] | None = None) -> nn.Module:
-    """The model with this recipe, which our models have as an attribute, and new weights."""
+    """A model with new weights, built as the attribute model.recipe of an old one says."""
     if recipe["kind"] == "UNet":
         return UNet(classes, recipe["channels"], recipe["levels"])
     arch = arch or (None if recipe["kind"] == "own" else ARCHS.get(recipe["arch"]))
@@ -135,9 +134,9 @@ def model_of(recipe: dict, classes: int, arch: Callable[[], nn.Module] | None = 
 
 
 def tta(learn: object, loader: Loader, views: int = 2) -> tuple[Tensor, Tensor]:
-    """Test-time augmentation: (probabilities, targets) as results.get_preds gives them, but the
-    mean over views of each picture. 2 are the picture and its mirror image, 8 all the ways to lay a
-    square on itself: for pictures without a top, such as tiles."""
+    """Test-time augmentation: results.get_preds(learn, loader), with probabilities averaged over
+    views of each picture. 1 view is the picture, 2 are it and its mirror image. 8 are its turns by
+    90 degrees and their mirror images, for pictures without a top, such as satellite tiles."""
     check.one_of("number of views", views, [1, 2, 8])
     total, targets = get_preds(learn, loader)
     for number in range(1, views):
@@ -146,7 +145,7 @@ def tta(learn: object, loader: Loader, views: int = 2) -> tuple[Tensor, Tensor]:
             return turned(x, number), y
 
         probabilities, _ = get_preds(learn, replace(loader, tfms=view))
-        if isinstance(learn.data.target, Masks):        # back: rows and columns are swapped first
+        if isinstance(learn.data.target, Masks):        # undo the view: first swap, then flip
             probabilities = turned(turned(probabilities, number & 4), number & 3)
         total += probabilities
     return total / views, targets
@@ -162,8 +161,9 @@ def turned(x: Tensor, number: int) -> Tensor:
 
 def write_submission(file: Path | str, names: Sequence[str], predictions: Predictions,
                      thresh: float | Tensor, overwrite: bool = False) -> Path:
-    """Write Kaggle's CSV for Planet, and return its path: in the order of names, those of the files
-    without suffix, the tags with a probability above thresh, a number or one for each tag."""
+    """Write Kaggle's CSV for Planet, and return its path. Each of names, which are names of files
+    without suffix, gets a row with the tags whose probability is above thresh. This is a number, or
+    a tensor with one per tag."""
     refuse_existing(file, "give another name, or overwrite=True", overwrite)
     if not isinstance(predictions.target, Tags):
         raise ValueError(f"a submission has tags, not {type(predictions.target).__name__}")
@@ -180,5 +180,5 @@ def write_submission(file: Path | str, names: Sequence[str], predictions: Predic
                for name, row in zip(theirs, decisions)}
     text, rows = StringIO(), [(name, tags_of[name]) for name in names]
     csv.writer(text, lineterminator="\n").writerows([("image_name", "tags"), *rows])
-    processes.wait_for_all()                # until all are past refuse_existing
+    processes.wait_for_all()        # before one writes, all should have found no file there
     return write_atomic(file, text.getvalue().encode())

@@ -1,5 +1,5 @@
-"""Where is the model wrong? Tables and pictures of its mistakes, the scores of answers that never
-look at a picture, and a better threshold. Probabilities and targets are those of learn.get_preds().
+"""Where is the model wrong? Tables and pictures of its mistakes, scores of constant answers, and a
+better threshold. Arguments named probabilities and targets are what learn.get_preds() returns.
 """
 
 from collections.abc import Sequence
@@ -23,10 +23,10 @@ def tag_table(probabilities: Tensor, targets: Tensor, classes: Sequence[str],
     targets are (n, c); thresh is a number, or one per tag, as in metrics.fbeta."""
     predicted, true = probabilities > thresh, targets.bool()                # (n, c)
     hits, said, have = (part.sum(dim=0) for part in (predicted & true, predicted, true))    # (c)
-    f2 = 5 * hits / (4 * have + said)
+    f2 = 5 * hits / (4 * have + said)       # F-beta with beta 2, from precision and recall
     wide = max(map(len, classes))
     lines = [f"{'tag':{wide}}  pictures  precision  recall     F2"]
-    lines += [f"{classes[i]:{wide}}  {have[i]:8,}  {hits[i] / said[i]:9.3f}  "      # nan is 0 / 0
+    lines += [f"{classes[i]:{wide}}  {have[i]:8,}  {hits[i] / said[i]:9.3f}  "  # nan: never said
               f"{hits[i] / have[i]:6.3f}  {f2[i]:5.3f}" for i in f2.argsort() if have[i] > 0]
     unseen = [name for name, n in zip(classes, have) if n == 0]
     return "\n".join([*lines, f"on no picture: {', '.join(unseen)}"] if unseen else lines)
@@ -52,7 +52,7 @@ def confusion_picture(shares: Tensor, classes: Sequence[str]) -> Image.Image:
     pen = ImageDraw.Draw(sheet)
     for i, name in enumerate(classes):
         pen.text((6, margin + (i + 0.5) * cell), name, "black", FONT, anchor="lm")
-    # The names of the columns are those of the rows, turned.
+    # Copy the names of the rows, turned by 90 degrees, above the columns.
     sheet.paste(sheet.crop((0, margin, margin, side)).rotate(90, expand=True), (margin, 0))
     for (row, column), share in numpy.ndenumerate(shares.nan_to_num().numpy()):
         if share > 0:
@@ -64,9 +64,8 @@ def confusion_picture(shares: Tensor, classes: Sequence[str]) -> Image.Image:
 
 
 def worst(learn: Learner, metric: Metric, k: int) -> list[int]:
-    """The numbers of the k validation pictures with the lowest metric, lowest first, for
-    learn.show_results(items=worst(...)). Pictures of nothing but void, whose metric is NaN, are
-    left out."""
+    """The numbers of the k validation pictures with the lowest metric, lowest first. Pass them to
+    learn.show_results(items=...). Pictures that are all void, whose metric is NaN, are left out."""
     loader = learn.data.need("valid_dl")
     with full_gpu(loader), evaluating(learn.model):
         values = [float(score(metric, logits[i:i + 1], y[i:i + 1]))
@@ -76,9 +75,9 @@ def worst(learn: Learner, metric: Metric, k: int) -> list[int]:
 
 
 def constant_tags(targets: Tensor, metrics: Sequence[Metric]) -> dict[str, dict[str, float]]:
-    """What the metrics say of two answers that are the same for every picture: no tag, and the k
-    most common tags, for the k with the best last metric. A model should do better. targets (n, c)
-    are 0 or 1; metrics are functions such as fbeta, which are called with sigmoid=False."""
+    """The scores of two answers that are the same for every picture: no tag, and the k most common
+    tags. The k is the best for the last metric. A useful model scores higher. targets (n, c) are 0
+    or 1; metrics are functions such as fbeta, which are called with sigmoid=False."""
     order, answers = targets.sum(dim=0).argsort(descending=True, stable=True), []
     for k in range(len(order) + 1):
         answer = torch.zeros_like(targets)                                  # (n, c)
@@ -90,27 +89,25 @@ def constant_tags(targets: Tensor, metrics: Sequence[Metric]) -> dict[str, dict[
 
 
 def constant_class(pixels: Tensor) -> tuple[int, float, float]:
-    """(class, accuracy, mean IoU) of answering the most common class for every pixel. pixels (c) is
-    the number of labelled pixels of each class: 0 for void."""
+    """(class, accuracy, mean IoU) of the answer "the most common class" for every pixel. pixels (c)
+    counts the labelled pixels of each class, and has 0 for void."""
     share = (pixels.max() / pixels.sum()).item()            # the class's IoU; that of others is 0
     return pixels.argmax().item(), share, share / (pixels > 0).sum().item()
 
 
 def better_threshold(probabilities: Tensor, targets: Tensor, thresh: float = 0.2,
                      seed: int = 42) -> tuple[float, float, float]:
-    """(better, hoped, gain): of 0.01 to 0.99 the threshold with the best F2 on one random half of
-    the pictures; how much better than thresh it is on them; and how much on the other half. Only
-    the last number tells what to expect, as a threshold fits the pictures that chose it.
-
-    probabilities, targets (n, c)
-    """
+    """Choose the threshold from 0.01 to 0.99 that has the best F2 on a random half of the pictures.
+    Returns (better, hoped, gain): the threshold, its gain of F2 over thresh on this half, and its
+    gain on the other half. Trust only the last: a threshold fits the pictures that chose it.
+    probabilities and targets are (n, c)."""
     halves = torch.randperm(len(targets), generator=generator_for(seed)).tensor_split(2)
 
     def f2(half: Tensor, thresh: float) -> float:
         return float(fbeta(probabilities[half], targets[half], thresh, sigmoid=False))
 
     values = {percent / 100: f2(halves[0], percent / 100) for percent in range(1, 100)}
-    # Of several that are equal but for rounding the middle one, far from where they get worse.
+    # Several may be equal but for rounding. Take the middle one, far from where F2 drops.
     best = [each for each, value in values.items() if value > max(values.values()) - 1e-8]
     better = best[len(best) // 2]
     hoped, gain = (f2(half, better) - f2(half, thresh) for half in halves)
