@@ -27,7 +27,7 @@ from minifast.tools.seeds import generator_for
 from minifast.transforms import get_transforms
 from minifast.vision import ARCHS, cnn_learner
 from kit.page import show, start_page
-from kit.results import device_name
+from kit.stages import device_name
 from kit.sample_data import planet
 from kit.settings import read_settings
 from kit.timing import Figure, Training, bars, difference, race, ratio
@@ -113,7 +113,7 @@ report(race({
     "all, reduced": lambda: len([with_pillow(file) for file in order])}, s.rounds))
 
 # %% From items to a batch: stacked, moved to the device, made floats, transformed, normalised
-items = [[(i, plain.dataset[i]) for i in batch] for batch in numbers]
+items = [[plain.dataset[i] for i in batch] for batch in numbers]
 batches = [stack(batch) for batch in items]
 
 

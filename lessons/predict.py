@@ -16,10 +16,11 @@ from minifast.extras.inference import load_learner
 from minifast.images import open_image, to_pil
 from minifast.listing import picture_files
 from minifast.targets import Masks
+from minifast.tools import check
 from minifast.tools.draw import grid
 from kit.page import show, start_page
-from kit.results import with_masks
 from kit.settings import read_settings
+from kit.stages import with_masks
 
 
 # %% Settings
@@ -39,6 +40,7 @@ out = start_page(s.out)
 # %% The model, and how it wants its pictures: all of that is in the file
 try:
     model, pictures = load_learner(s.model), Path(s.pictures)
+    check.exists("picture or folder", pictures, "check the path")
     files = picture_files(pictures) if pictures.is_dir() else [pictures]
 except ValueError as error:
     sys.exit(f"predict.py: {error}")

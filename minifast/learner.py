@@ -191,7 +191,9 @@ class Learner:
         """
         peaks, batches = group_rates(max_lr, len(self.groups)), epochs * len(self.data.train_dl)
         plan = {"epochs": int(epochs), "max_lr": peaks, "pct_start": float(pct_start),
-                "wd": float(self.wd if wd is None else wd), "batches": int(batches)}
+                "wd": float(self.wd if wd is None else wd), "batches": int(batches),
+                "data": str([self.data.train_dl.bs, self.data.train_dl.seed,
+                             getattr(self.data.train_ds, "size", None)])}
 
         def schedule(batch: int) -> tuple[list[float], float]:
             rates = [one_cycle(batch, batches, peak / 25, peak, peak / 25e4, pct_start)
@@ -274,7 +276,6 @@ class Learner:
             deepcopy(self.model).load_state_dict(saved["model"])    # a copy: it may fail halfway
         except RuntimeError as error:
             raise ValueError(f"{file} has other weights: {error}") from error
-        self.model.load_state_dict(saved["model"])
         rest = "optimizer and freeze state are as before"
         if with_opt:
             self.freeze_to(saved["frozen_to"])
@@ -285,6 +286,7 @@ class Learner:
                     if value.shape == parameter.shape:
                         values[name] = torch.empty_like(parameter).copy_(value)
             rest = f"optimizer, and freeze state: groups from {self.frozen_to} on train"
+        self.model.load_state_dict(saved["model"])
         print(f"{file}: restored {len(saved['model'])} weights; {rest}")
 
     def export(self, file: Path | str, thresh: float | Tensor = 0.5,
@@ -294,6 +296,7 @@ class Learner:
         files.refuse_existing(file, "give another name, or overwrite=True", overwrite)
         target, data = self.data.need("target"), self.data.train_ds
         thresh, size = torch.as_tensor(thresh, dtype=torch.float32), getattr(data, "size", None)
+        check.one_of("shape of thresholds", tuple(thresh.shape), [(), (self.data.c,)])
         # The recipe says how to make the model again. Your own is made by calling its class.
         recipe = {"kind": "own", "arch": type(self.model).__name__}
         return files.save_tensors(file, {

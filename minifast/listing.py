@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 import csv
-import os
 from pathlib import Path
 
 from minifast.tools import check
@@ -18,7 +17,6 @@ def read_csv(file: Path) -> list[dict[str, str]]:
     columns, rows, line = None, [], 1
     # utf-8-sig: spreadsheets begin a file with a byte-order mark.
     with open(file, newline="", encoding="utf-8-sig") as text:
-        # strict: a quote that is left open is an error.
         reader = csv.reader(text, strict=True, skipinitialspace=True)
         try:
             for fields in reader:
@@ -31,7 +29,7 @@ def read_csv(file: Path) -> list[dict[str, str]]:
         except (ValueError, csv.Error) as error:        # UnicodeDecodeError is a ValueError
             raise ValueError(f"CSV {file}, line {line}: {error}; check its quotes") from error
     unique(f"columns of {file}", columns or [])
-    rows = [row for row in rows[1:] if any(row.values())]
+    rows = [row for row in rows if any(row.values())][1:]           # without the header
     if not rows:
         raise ValueError(f"CSV {file} has no rows below its header")
     return rows
@@ -58,16 +56,16 @@ def picture_files(folder: Path) -> tuple[Path, ...]:
     """All pictures in a folder and below, sorted, but for hidden files. Links to folders are
     followed, and each folder is read once."""
     check.exists("folder", folder, "check the path")
-    files, seen = [], set(folder.resolve().parents)
-    for here, folders, names in os.walk(folder, followlinks=True):
-        # os.walk goes on with what is left of `folders`: links last, and nothing twice.
-        again = Path(here).resolve() in seen
-        seen.add(Path(here).resolve())
-        folders[:] = [] if again else sorted(
-            (name for name in folders if name[0] != "."),
-            key=lambda name: (Path(here, name).is_symlink(), name))
-        files += [Path(here, name) for name in names if not again and name[0] != "."
-                  and Path(name).suffix.lower() in SUFFIXES]
+    files, todo, seen = [], [folder], set(folder.resolve().parents)
+    while todo:
+        here = todo.pop(0)
+        entries = [] if here.resolve() in seen else sorted(here.glob("[!.]*"))
+        seen.add(here.resolve())
+        for entry in entries:
+            if entry.is_dir():                          # links last: a real path goes before
+                todo.insert(len(todo) if entry.is_symlink() else 0, entry)
+            elif entry.suffix.lower() in SUFFIXES:
+                files.append(entry)
     if not files:
         raise ValueError(f"folder {folder} holds no pictures, such as .jpg or .png")
     # By parts, because Windows compares whole paths without regard to case.

@@ -102,11 +102,10 @@ class LRCurve:
 
 def lr_find(learn: Learner, start_lr: float = 1e-7, end_lr: float = 10,
             num_it: int = 100) -> LRCurve:
-    """Train a copy of the learner on num_it batches, batch t with all layer groups at the rate
+    """Train a copy of the learner on num_it batches, or until the loss has blown up or is not
+    finite. In batch t all layer groups have the rate
 
         start_lr * (end_lr / start_lr)^(t / num_it)
-
-    The test ends early once the loss has blown up, or is not finite.
     """
     (start,), (end,) = group_rates(start_lr, 1), group_rates(end_lr, 1)
     check.between("end_lr", end, start)

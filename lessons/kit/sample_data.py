@@ -113,6 +113,11 @@ def planet_tags(n: int, seed: int) -> list[list[str]]:
     return [choices[k] for k in np.searchsorted(np.cumsum(counts) / sum(counts), points)]
 
 
+def weather_in(tags: list[str]) -> str:
+    """The weather among the tags of a tile."""
+    return min({*WEATHER, "cloudy"} & {*tags})
+
+
 def draw_tile(tags: list[str], size: int, rng: np.random.Generator) -> np.ndarray:
     """A picture, (size, size, 3) uint8, of a tile with these tags; rng decides everything else."""
     forest, soil = ((44, 66, 42), (78, 90, 56)), ((112, 98, 66), (168, 150, 112))

@@ -66,6 +66,7 @@ class Predictor:
     def __init__(self, saved: dict, arch: Callable[[], nn.Module] | None, precision: str):
         self.classes, self.size, self.method, self.stats, self.thresh = (
             saved[name] for name in ("classes", "size", "method", "stats", "thresh"))
+        self.size = self.size and tuple(self.size)
         self.target: Target = {"Categories": Categories, "Tags": Tags,
                                "Masks": Masks}[saved["target"]](self.classes)
         with seeded(0):
@@ -95,7 +96,7 @@ class Predictor:
         with ThreadPoolExecutor() as pool:
             troubles = list(bar(pool.map(self._trouble_with, files), len(files), "check"))
         broken = list(filter(None, troubles))
-        if broken and not skip_broken:
+        if broken and (not skip_broken or len(broken) == len(files)):
             raise ValueError(f"{len(broken)} of {len(files)} pictures are broken; skip_broken=True "
                              f"leaves them out: {check.some(broken, 99)}")
         if broken:

@@ -270,7 +270,7 @@ def test_torch_reads_all_files_as_tensors_and_plain_values(tmp_path):
         ("fit", tmp_path / "fit.pth"), ("save", learn.save(tmp_path / "save.pth")),
         ("export", learn.export(tmp_path / "export.pth")))}
     assert saved["fit"]["plan"] == {"epochs": 1, "max_lr": [.01, .01, .1], "pct_start": 0.3,
-                                    "wd": 0.25, "batches": 5}
+                                    "wd": 0.25, "batches": 5, "data": "[4, 42, None]"}
     assert set(saved["save"]) == {"model", "optimizer", "frozen_to", "classes"}
     assert set(saved["fit"]) == {*saved["save"], "history", "plan", "done", "next_epoch"}
     assert saved["fit"]["history"] == vars(learn.recorder)

@@ -25,7 +25,7 @@ from minifast.targets import Masks, Tags, pixel_loss
 from minifast.tools import processes
 from minifast.tools.files import load_tensors, refuse_existing, save_tensors, write_atomic
 from minifast.transforms import get_transforms
-from kit.runs import first_goes_ahead
+from kit.stages import first_goes_ahead
 
 CPU = torch.device("cpu")
 # Of 80 pictures in batches of 16, 4 epochs are 20 steps.
