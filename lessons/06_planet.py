@@ -64,11 +64,9 @@ with first_goes_ahead():
 split = (ImageList.from_csv(path, s.csv, folder=s.folder, suffix=s.suffix)
          .split_by_rand_pct(0.2, seed=42))
 src = split.label_from_csv(label_delim=" ")
-print(len(src.train), "tiles for training,", len(src.valid), "for validation, with the tags",
-      *src.target.classes)
+print(len(src.train), "tiles for training; the tags:", *src.target.classes)
 
-# %% Transforms. From above there is no up or down, so any flip will do; and the satellite looks
-# straight down, so nothing is warped
+# %% Transforms. Seen from above, any flip will do; satellites look straight down, so no warp
 tfms = get_transforms(flip_vert=True, max_lighting=0.1, max_zoom=1.05, max_warp=0.)
 
 
@@ -81,9 +79,7 @@ def loaders(labelled: ImageList, size: int) -> DataBunch:
 
 data = loaders(src, small)
 show(data.show_batch(rows=3), out / "batch.png")
-
-# %% Look at all files before training. What would stop it in an hour shows in a second
-print(check_data(data))
+print(check_data(data))         # what would stop training in an hour, in a second
 
 # %% Two metrics. They inform you, and do not affect training. A metric is called with two
 # arguments, so partial presets the threshold: every tag with a probability above 0.2 is predicted
@@ -91,10 +87,8 @@ acc_02 = partial(accuracy_thresh, thresh=0.2)
 f_score = partial(fbeta, thresh=0.2)
 truth = torch.stack([src.target.encode(src.labels[i]) for i in src.valid])              # (n, c)
 run.baselines = constant_tags(truth, [acc_02, f_score])
-print("answers that never look at a tile:", run.baselines)
 
-# %% The learner: a body that has seen pictures before, and a new head for our tags. In place of
-# ImageNet's weights, drawn tiles take a body that has learned their weather
+# %% The learner: a trained body (for drawn tiles, trained on their weather), and a new head
 weights = {"imagenet": True, "none": False}.get(s.weights, s.weights)
 if weights == "weather":
     weights = weather_body(run, src, lambda labelled: loaders(labelled, small))

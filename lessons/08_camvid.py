@@ -1,25 +1,24 @@
 """CamVid: a class for every pixel of a street scene, with a U-Net.
 
 The second walkthrough of lesson 3, cell by cell, with the notebook's calls. Without arguments it
-draws its own streets, trains a small U-Net from scratch, and takes two to three minutes on two
-cores. With --data DIR it takes CamVid and the notebook's settings, for which you want a GPU.
-Read first: lessons 05 and 07.
+draws its own streets, trains a small U-Net from scratch, and takes two minutes on two cores. With
+--data DIR it takes CamVid and the notebook's settings, for a GPU. Read first: lessons 05 and 07.
 """
 
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from minifast.databunch import DataBunch
 from minifast.datablock import SegmentationList
+from minifast.databunch import DataBunch
 from minifast.extras.doctor import check_data
-from minifast.extras.interpret import class_table, confusion_picture, constant_class, worst
+from minifast.extras.interpret import class_table, confusion_picture, worst
 from minifast.images import image_size, open_mask
 from minifast.learner import Learner
 from minifast.listing import picture_files, read_lines
 from minifast.loader import imagenet_stats
 from minifast.lr_finder import lr_find
-from minifast.metrics import confusion, foreground_accuracy, mean_iou, name_of
+from minifast.metrics import confusion, foreground_accuracy, mean_iou
 from minifast.targets import pixel_loss
 from minifast.tools import processes
 from minifast.tools.seeds import seeded
@@ -29,7 +28,7 @@ from minifast.vision import ARCHS, unet_learner
 from kit.page import show, start_page
 from kit.sample_data import camvid
 from kit.settings import read_settings
-from kit.stages import Run, first_goes_ahead, with_masks
+from kit.stages import Run, always_most_common, first_goes_ahead, with_masks
 
 
 # %% Settings: the notebook's. Without --data, and with --quick, others hold
@@ -69,8 +68,7 @@ def get_y_fn(file: Path) -> Path:
 codes = read_lines(path / "codes.txt")
 first = picture_files(path / "images")[0]
 mask = open_mask(get_y_fn(first))                                               # (h, w)
-print(len(codes), "classes:", *codes)
-print(first.name, tuple(mask.shape), mask, sep="\n")
+print(len(codes), "classes:", *codes, "\n", first.name, tuple(mask.shape), mask)
 show(with_masks(first, codes, mask=mask), out / "mask.png")
 
 # %% Which files, and which for validation? A list says so: in a film, neighbours are alike
@@ -91,15 +89,11 @@ show(data.show_batch(rows=2), out / "batch.png")
 show(data.show_batch(rows=2, train=False), out / "batch-valid.png")
 print(check_data(data))
 
-# %% The notebook's metric: of the labelled pixels, the share that is right
+# %% The notebook's metric: the share of the labelled pixels that is right
 void = codes.index("Void")
 acc_camvid = partial(foreground_accuracy, void_code=void)
 metrics = [acc_camvid, partial(mean_iou, void_code=void)]
-counts = sum(mask.flatten().bincount(minlength=len(codes)) for _, mask in data.valid_ds)
-counts[void] = 0
-common, *scores = constant_class(counts)
-run.baselines = {f"always {codes[common]}": dict(zip(map(name_of, metrics), scores))}
-print(run.baselines)
+run.baselines = always_most_common(data, metrics, void)
 
 
 # %% The learner: a U-Net around a trained body; or the small plain one, where all is new
@@ -149,9 +143,8 @@ lrs = run.rate(curve, slice(1e-6, s.lr[1] / 10), earlier_lr=lr)
 learn.fit_one_cycle(s.epochs[3], lrs, checkpoint=run.checkpoint(), resume=True)
 run.note("full, unfrozen", learn, s.epochs[3], lrs)
 show(learn.recorder.plot_losses(), out / "losses.png")
-show(learn.recorder.plot_lr(), out / "rates.png")
 
-# %% Where is it wrong? Class by class, which class is taken for which, and the worst pictures
+# %% Where is it wrong? Class by class, which class (row) is taken for which, and the worst
 taken = learn.score(partial(confusion, void_code=void))
 print(class_table(taken, codes))
 show(confusion_picture(taken.values, codes), out / "confusion.png")
@@ -159,7 +152,7 @@ show(learn.show_results(rows=3, items=worst(learn, acc_camvid, 3)), out / "worst
 
 # %% One picture, its mask at the file's own size, and a file that predicts elsewhere
 file = src.files[src.valid[0]]
-caption, mask, probabilities = learn.predict(file)
+_, mask, _ = learn.predict(file)
 show(with_masks(file, codes, truth=open_mask(get_y_fn(file)), prediction=mask), out / "one.png")
 print(learn.export(out / "model.pth", overwrite=True))
 run.finish(data.train_dl.device)

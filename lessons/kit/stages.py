@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from minifast import __version__
-from minifast.databunch import DataBunch
 from minifast.datablock import ImageList
+from minifast.databunch import DataBunch
+from minifast.extras.interpret import constant_class
 from minifast.groups import group_rates
 from minifast.images import open_image, to_pil
 from minifast.learner import Learner
 from minifast.lr_finder import LRCurve
-from minifast.metrics import name_of
+from minifast.metrics import Metric, name_of
 from minifast.tools import processes
 from minifast.tools.device import cores
 from minifast.tools.draw import grid, overlay, with_legend
@@ -124,6 +125,14 @@ def weather_body(run: Run, src: ImageList, loaders: Callable[[ImageList], DataBu
                         pretrained=False, precision=s.precision, seed=s.seed)
     learn.fit_one_cycle(s.epochs, 1e-2, checkpoint=run.kept / "weather.pth", resume=True)
     return save_tensors(run.kept / "body.pth", learn.model.body.state_dict())
+
+
+def always_most_common(data: DataBunch, metrics: list[Metric], void: int) -> dict[str, dict]:
+    """The baseline of a mask: accuracy and mean IoU of one class for every validation pixel."""
+    counts = sum(mask.flatten().bincount(minlength=data.c) for _, mask in data.valid_ds)
+    counts[void] = 0
+    common, *scores = constant_class(counts)
+    return {f"always {data.classes[common]}": dict(zip(map(name_of, metrics), scores))}
 
 
 def with_masks(file: Path, names: list[str], **masks: Tensor) -> Image.Image:

@@ -593,7 +593,7 @@ def test_the_camvid_lesson_runs_from_scratch_and_its_table_is_in_results_json(ca
     assert baseline[accuracy] == pytest.approx((masks == 3).mean())
     assert baseline[iou] == pytest.approx((masks == 3).mean() / len(numpy.unique(masks)))
     names = ["mask", "batch", "batch-valid", "lr-1", "results", "lr-2", "lr-3", "lr-4", "losses",
-             "rates", "confusion", "worst", "one"]
+             "confusion", "worst", "one"]
     page = (out / "index.html").read_text()
     for name, data in zip(names, pictures_on(page), strict=True):
         assert (out / f"{name}.png").read_bytes() == data
