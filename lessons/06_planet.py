@@ -54,7 +54,7 @@ s = read_settings(Settings, __doc__, lambda given: (
     ) | (dict(epochs=1, bs=16) if given.quick else {}))
 processes.join()                        # with the other processes, if torchrun started several
 out, run, (small, big) = start_page(s.out), Run("planet", s), s.sizes
-n, num_it = (60, 25) if s.quick else (1100, 100 if s.data else 40)      # num_it: of the LR tests
+n, num_it = (60, 25) if s.quick else (1100, 100 if s.data else 60)      # num_it: of the LR tests
 
 # %% The data: a CSV with a row for each tile, and a folder of JPEGs
 with first_goes_ahead():

@@ -53,7 +53,7 @@ s = read_settings(Settings, __doc__, lambda given: (
     ) | (dict(epochs=(1, 1, 1, 1)) if given.quick else {}))
 processes.join()                        # with the other processes, if torchrun started several
 out, run = start_page(s.out), Run("camvid", s)
-n, num_it = (20, 25) if s.quick else (200, 100 if s.data else 40)       # num_it: of the LR tests
+n, num_it = (20, 25) if s.quick else (200, 100 if s.data else 60)       # num_it: of the LR tests
 
 # %% The data: pictures, and for each a mask of the same size, whose pixels are class numbers
 with first_goes_ahead():
