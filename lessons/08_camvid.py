@@ -37,7 +37,7 @@ class Settings:
     data: str = ""                      # folder of CamVid; if empty, the lesson draws its own
     arch: str = "resnet34"              # of the body: resnet18, 34 or 50; or small, a plain U-Net
     weights: str = "imagenet"           # of the body: imagenet, none, or a file
-    size: tuple[int, ...] = (0, 0)      # full size, rows and columns; 0 0: that of the first file
+    size: tuple[int, ...] = (0, 0)      # full size, rows and columns; 0 0: the first file's
     bs: tuple[int, ...] = (8, 3)        # pictures in a batch, at half size and at full size
     epochs: tuple[int, ...] = (10, 12, 10, 10)      # of the four stages
     lr: tuple[float, ...] = (3e-3, 1e-3)    # half and full size, if lr_find does not say

@@ -12,8 +12,8 @@ import sys
 def read_settings(settings: type, about: str,
                   presets: Callable[[object], dict] = lambda given: {},
                   bare: tuple[str, ...] = ()) -> object:
-    """The dataclass, filled from the command line. A flag's type is that of the field's default: a
-    bool, a number, a text, or a tuple of some; its help is the comment behind the field.
+    """The dataclass, filled from the command line. A flag has the type of the field's default,
+    a bool, a number, a text, or a tuple of them. Its help is the comment behind the field.
 
     presets  from the settings as given to other defaults, by name. Flags that are given win
     bare     fields that are given by their place, without a flag

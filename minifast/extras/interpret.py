@@ -91,7 +91,7 @@ def constant_tags(targets: Tensor, metrics: Sequence[Metric]) -> dict[str, dict[
 def constant_class(pixels: Tensor) -> tuple[int, float, float]:
     """(class, accuracy, mean IoU) of the answer "the most common class" for every pixel. pixels (c)
     counts the labelled pixels of each class, and has 0 for void."""
-    share = (pixels.max() / pixels.sum()).item()            # the class's IoU; that of others is 0
+    share = (pixels.max() / pixels.sum()).item()            # its IoU, too; other classes have 0
     return pixels.argmax().item(), share, share / (pixels > 0).sum().item()
 
 
