@@ -56,7 +56,7 @@ LEFT = 12 + round(PEN.getlength("pedestrian"))          # where the cells begin
 
 @pytest.fixture(scope="module")
 def confusions() -> Image.Image:
-    """Twelve classes, of which number 3 has a name."""
+    """Twelve classes. Number 3 has a name."""
     shares = torch.zeros(12, 12, dtype=torch.float64)
     shares[0, 0], shares[1, :4], shares[2] = 1, torch.tensor([.25, .5, .746, 0]), float("nan")
     sheet = confusion_picture(shares, [*[""] * 3, "pedestrian", *[""] * 8])

@@ -65,7 +65,7 @@ def test_a_fit_cut_off_in_any_epoch_ends_bit_equal_in_a_new_learner(tmp_path, af
 
 
 def train(file: Path) -> None:
-    """40 epochs, of which a file may have some already."""
+    """40 epochs. A file may have some of them already."""
     learner().fit_one_cycle(40, 0.1, checkpoint=file, resume=True)
 
 

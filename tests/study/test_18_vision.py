@@ -33,7 +33,7 @@ def bunch(target: Target) -> DataBunch:
 
 @pytest.fixture
 def trained(tmp_path) -> str:
-    """A file of weights for SmallNet, all of which are 0.5."""
+    """A file of weights for SmallNet: all are 0.5."""
     file = str(tmp_path / "small.pth")
     torch.save({name: value * 0 + 0.5 for name, value in SmallNet().state_dict().items()}, file)
     return file
