@@ -55,11 +55,16 @@ class Run:
         was cut off is not thrown away without a word."""
         self.out, self.results = Path(self.settings.out), Path(self.settings.out, "results.json")
         self.kept = self.out / "checkpoints"
-        if not self.settings.resume and self.kept.exists() and processes.RANK == 0:
-            if any(self.kept.glob("stage-*")) and not self.results.exists():
+        finished = self.results.exists()
+        if self.settings.resume and finished:
+            sys.exit(f"{self.out} holds a finished run: there is nothing to go on with")
+        if not self.settings.resume and processes.RANK == 0:
+            if any(self.kept.glob("stage-*")) and not finished:
                 sys.exit(f"{self.out} holds a run that was cut off: --resume goes on with it; or "
                          f"delete {self.kept}, or name another folder with --out")
-            rmtree(self.kept)
+            rmtree(self.kept, ignore_errors=True)
+            if finished:                # or a run that is cut off now would pass for finished
+                self.results.replace(self.results.with_name("results.before.json"))
         processes.wait_for_all()
 
     def keep(self, number: int, find: Callable[[], LRCurve]) -> LRCurve:

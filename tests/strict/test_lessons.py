@@ -497,8 +497,10 @@ def test_a_run_that_was_cut_off_is_not_thrown_away_and_a_finished_one_is(tmp_pat
     Run("a", Given(str(tmp_path), resume=True))
     assert kept.read_bytes() == b"kept"
     (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(SystemExit, match="finished"):
+        Run("a", Given(str(tmp_path), resume=True))
     Run("a", Given(str(tmp_path)))
-    assert not kept.exists()
+    assert [file.name for file in tmp_path.iterdir()] == ["results.before.json"]
 
 
 def test_the_transforms_lesson_shows_what_it_says(tmp_path):
