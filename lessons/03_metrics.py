@@ -1,7 +1,7 @@
-"""Metrics: what a threshold does, why accuracy flatters, F2 by hand, and partial, which sets knobs.
+"""Metrics: what a threshold does, why accuracy flatters, F2 by hand, and what partial is for.
 
-You have one yes/no question per tag and tile, and ask how well they are answered. Takes seconds.
-Read next: minifast/metrics.py.
+For each tile and each tag, a model answers the question "does this tile have this tag?" You measure
+how well it answers. The lesson takes seconds. Read next: minifast/metrics.py.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from functools import partial
 
 import torch
 
-from minifast.metrics import Score, accuracy_thresh, fbeta, metric, name_of, register
+from minifast.metrics import accuracy_thresh, fbeta, metric, name_of, register
 from minifast.targets import Tags
 from minifast.tools.draw import chart
 from kit.page import show, start_page
@@ -19,68 +19,92 @@ from kit.settings import read_settings
 
 @dataclass
 class Settings:
-    tiles: int = 1500            # how many tiles the last cells have tags of
-    seed: int = 42               # of these tags, and of how sure an invented model is of them
-    out: str = "runs/metrics"    # where the pictures go
+    tiles: int = 1500            # how many tiles the last cells use
+    seed: int = 42               # of their tags, and of an invented model's noise
+    out: str = "runs/metrics"    # where the page and the picture go
 
 
 s = read_settings(Settings, __doc__)
 out = start_page(s.out)
 
-# %% What a net says of three tiles and four tags: logits, any numbers. Sigmoid makes them 0 to 1
+# %% What a model gives for three tiles and four tags: logits. Sigmoid makes probabilities of them
 logits = torch.tensor([[2, -1, -2, 0], [-3, 1, .5, -1.2], [-5, -5, -5, -5]])    # (n, c)
 truth = torch.tensor([[1., 0, 0, 1], [0, 1, 0, 1], [0, 0, 1, 0]])               # (n, c)
 probabilities = logits.sigmoid()
-print("sure of it:", probabilities, "true:", truth, sep="\n")
+print("probabilities:", probabilities, "truth:", truth, sep="\n")
 
-# %% Above which of them is a tag said? At 0.5 few tags are; at 0.2 more, right and wrong ones
+# %% A threshold makes an answer of a probability. A low one gives more tags, right and wrong ones
 for thresh in (0.5, 0.2):
-    said = (probabilities > thresh).float()
-    print(f"{thresh}: {said.tolist()}, right {(said * truth).sum():g} of {said.sum():g} said")
+    answers = (probabilities > thresh).float()
+    right = (answers * truth).sum()
+    print(f"above {thresh}: {answers.sum():g} tags, {right:g} of them right", answers.tolist())
 
-# %% Accuracy: of all cells, tile times tag, the share that is answered right
+# %% Accuracy: the share of all answers, yes or no, that are right
+by_hand = (answers == truth).float().mean().item()
 score = accuracy_thresh(logits, truth, 0.2)
-print("by hand", (said == truth).float().mean().item(), "ours", float(score), "as", score)
+print("by hand", by_hand, "ours", float(score))
+
+# %% A metric tells you how the model does. It has no gradient, so it does not affect training
+print(accuracy_thresh(logits.clone().requires_grad_(), truth, 0.2).hits.requires_grad)
+
+# %% A Score is a fraction, so the scores of batches can be added, also if a batch is smaller
+first, second = (accuracy_thresh(logits[i], truth[i], 0.5) for i in (slice(2), slice(2, 3)))
+print(first, "+", second, "=", float(first + second))
+print("but the mean of the two is", (float(first) + float(second)) / 2)
 
 
-# %% The lecture's question: fastai wants a function of two things, and this one has a third, thresh
-# So make a new function, that calls the old one with that knob set. That is all that partial does.
-def acc_by_hand(logits: torch.Tensor, truth: torch.Tensor) -> Score:
+# %% The lecture's question: a metric is called with two arguments, but this one needs a third
+# So make a new function which calls the old one with its third argument set.
+def acc_02_by_hand(logits, truth):
     return accuracy_thresh(logits, truth, thresh=0.2)
 
 
-old_func = accuracy_thresh
-new_func = acc_02 = partial(old_func, thresh=0.2)
-old, new, by_hand = (float(func(logits, truth)) for func in (old_func, new_func, acc_by_hand))
-print(f"old {old:.4g} new {new:.4g} by hand {by_hand:.4g}")
+print(float(acc_02_by_hand(logits, truth)))
 
-# %% A partial has no name of its own; so a table of ours says which knobs it has set
-# fbeta has thresh 0.2 and beta 2 already: there, the lecture's partial(fbeta, thresh=0.2) changes
-# nothing. A registry finds both by name; you can put your own there.
+# %% partial makes such a function for you. It does nothing else
+acc_02 = partial(accuracy_thresh, thresh=0.2)
+print("as by hand:", float(acc_02(logits, truth)) == float(acc_02_by_hand(logits, truth)))
+print("without partial, the threshold is 0.5:", float(accuracy_thresh(logits, truth)))
+
+# %% The lecture also calls partial(fbeta, thresh=0.2). There 0.2 is what it has anyway
+f_score = partial(fbeta, thresh=0.2)
+print("as without:", float(f_score(logits, truth)) == float(fbeta(logits, truth)))
+
+# %% The registry: give a metric a name, and get it by this name, with arguments preset if you like
 register("acc_02", acc_02)
 print(name_of(metric("acc_02")), name_of(metric("fbeta", thresh=0.5)), sep="\n")
 
-# %% F2 by hand, of the first tile: tags 0, 1 and 3 are said, 0 and 3 are true
-precision, recall = 2 / 3, 2 / 2                        # of what is said; of what is true
-f1, f2 = (((1 + b * b) * precision * recall / (b * b * precision + recall)) for b in (1, 2))
-print(f"F1 {f1:.6f}, F2, where recall counts twice as much as precision, {f2:.6f}")
-ours, mean = fbeta(logits[:1], truth[:1]), fbeta(logits, truth)
-print(f"ours {float(ours):.6f} and Kaggle's, the mean over tiles, {float(mean):.6f}")
+# %% F2 by hand, for the first tile. Tags 0, 1 and 3 are predicted. Tags 0 and 3 are true
+precision = 2 / 3                                   # two of three predicted tags are true
+recall = 2 / 2                                      # both true tags are predicted
+f1 = 2 * precision * recall / (precision + recall)
+# F2 has beta = 2: recall is twice as important as precision.
+f2 = (1 + 2 ** 2) * precision * recall / (2 ** 2 * precision + recall)
+print(f"by hand F1 {f1:.6f} F2 {f2:.6f} ours {float(fbeta(logits[:1], truth[:1])):.6f}")
 
-# %% The trap: of 17 tags a tile has three. Say no to everything, and most cells are right
+# %% Kaggle ranks by the mean of all tiles' F2
+print(f"{float(fbeta(logits, truth)):.6f}")
+
+# %% Why accuracy flatters: a tile has three of 17 tags. Predict no tag, and most answers are right
 tags = planet_tags(s.tiles, s.seed)
-target = Tags(sorted({tag for each in tags for tag in each}))
+target = Tags(sorted(set(sum(tags, []))))
 truth = torch.stack([target.encode(each) for each in tags])                     # (n, c)
 usual = (truth.mean(dim=0) > 0.5).float().expand_as(truth)
-for name, says in {"nothing": truth * 0, "clear and primary": usual, "the truth": truth}.items():
-    print(f"{name}: accuracy {float(accuracy_thresh(says, truth, 0.2, sigmoid=False)):.3f},",
-          f"F2 {float(fbeta(says, truth, sigmoid=False)):.3f}")
+for name, answers in {"no tag": 0 * truth, "clear and primary": usual, "the truth": truth}.items():
+    accuracy = float(accuracy_thresh(answers, truth, 0.2, sigmoid=False))
+    f2 = float(fbeta(answers, truth, sigmoid=False))
+    print(f"{name}: accuracy {accuracy:.3f}, F2 {f2:.3f}")
 
-# %% Every threshold, for an invented model that is right, but unsure: it adds noise to the truth
-# From 0.2 on, accuracy hardly tells them apart. F2 wants a low one: to miss a tag costs it more.
+# %% Which threshold is best? Try them all, with an invented model: the truth and some noise
+# Accuracy is nearly the same from 0.3 to 0.7. F2 wants a low threshold, because a missing tag costs
+# more than a tag too many.
 noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(s.seed))
-logits, xs = 4 * truth - 3 + 1.5 * noise, [0.02 * i for i in range(1, 50)]
-curves = {f"{name_of(f)}, best at {max(xs, key=lambda t: float(f(logits, truth, t))):.2f}":
-          (xs, [float(f(logits, truth, t)) for t in xs]) for f in (accuracy_thresh, fbeta)}
-print(*curves, sep="\n")
+logits = 4 * truth - 3 + 1.5 * noise
+thresholds = [i / 50 for i in range(1, 50)]
+curves = {}
+for function in (accuracy_thresh, fbeta):
+    scores = [float(function(logits, truth, thresh)) for thresh in thresholds]
+    best = thresholds[scores.index(max(scores))]
+    print(f"{name_of(function)}: best at {best:.2f}")
+    curves[name_of(function)] = thresholds, scores
 show(chart(curves, "threshold", "score"), out / "thresholds.png")

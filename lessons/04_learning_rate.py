@@ -1,12 +1,12 @@
 """Which learning rate? Try them all, from far too low to far too high, and look at the loss.
 
-You do the LR range test by hand, check ours against it, and see why its curve looks as it does,
-frozen and unfrozen. Takes half a minute. Read next: minifast/lr_finder.py.
+You do the LR range test by hand and compare it with ours. Then you see why its curve looks as it
+does, first with a frozen body and then with the whole network. The lesson takes half a minute. Read
+next: minifast/lr_finder.py.
 """
 
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from itertools import chain, repeat
 
 import numpy as np
 import torch
@@ -24,65 +24,83 @@ from kit.settings import read_settings
 
 @dataclass
 class Settings:
-    tiles: int = 400             # how many tiles to draw, 32 pixels a side
-    out: str = "runs/learning_rate"     # where the pictures go
+    tiles: int = 400                    # how many tiles to draw, 32 pixels a side
+    out: str = "runs/learning_rate"     # where the page and the pictures go
 
 
 s = read_settings(Settings, __doc__)
 out = start_page(s.out)
 
-# %% Small tiles with tags; a body that has been trained on them and is frozen, and a new head
+# %% Small tiles with their tags
 path = planet(out / f"tiles-{s.tiles}", n=s.tiles, size=32)
 data = (ImageList.from_csv(path, "train_v2.csv", folder="train-jpg", suffix=".jpg")
-        .split_by_rand_pct(0.2, seed=42).label_from_csv(label_delim=" ")
+        .split_by_rand_pct(0.2, seed=42)
+        .label_from_csv(label_delim=" ")
         .transform(size=32).databunch(bs=32))
+
+# %% A network with a trained body and a new head. The body is frozen: it does not change
 first = cnn_learner(data, resnet18, pretrained=False, ps=0, precision="float32")
 first.fit_one_cycle(6, 1e-2)
 body = save_tensors(out / "body.pth", first.model.body.state_dict())
 learn = cnn_learner(data, resnet18, pretrained=body, ps=0, precision="float32")
 
-# %% By hand: train a copy on 100 batches, on each at a rate a fifth higher than on the one before
-model, losses, rates = deepcopy(learn.model), [], [1e-7 * 1e8 ** (t / 100) for t in range(100)]
+# %% By hand: train a copy on 100 batches, and raise the rate by a fifth after each batch
+# Why a copy? The test trains at rates that are far too high, and you still want to use the network.
+model = deepcopy(learn.model)
 optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), fused=True)
-batches = chain.from_iterable(repeat(replace(data.train_dl)))   # a copy: its epochs do not count
-for rate, (x, y) in zip(rates, batches):
-    optimizer.param_groups[0]["lr"] = rate
-    loss = learn.loss_func(model(x), y)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    losses.append(loss.item())
+loader = replace(data.train_dl)                         # a copy too, because it counts its epochs
+rates, losses = [], []
+while len(losses) < 100:
+    for x, y in loader:
+        rates.append(1e-7 * 1e8 ** (len(rates) / 100))  # from 1e-7 to 10
+        optimizer.param_groups[0]["lr"] = rates[-1]
+        loss = learn.loss_func(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+        if len(losses) == 100:
+            break
 show(chart({"loss": (rates, losses)}, "learning rate", "loss", log="xy"), out / "by-hand.png")
 
-# %% Ours is one line, and stops when three losses in a row are far above where they began
-# The smoothed loss is a running average, which turns late. So what is marked on it is read off the
-# losses, averaged over half a decade to each side. (Losses above its top are drawn at its top.)
+# %% Ours is one line. It stops early, when three losses in a row are far above the first ones
+# In the picture, losses above the top of the red line are drawn at this top. The red line is a
+# running average, which turns late. The mark is found otherwise, from averages to both sides.
 curve = lr_find(learn)
 print("as by hand:", np.allclose(curve.losses[:60], losses[:60], rtol=1e-3))
 show(curve.plot(), out / "frozen.png")
 
-# %% Why that shape? A valley, w squared, and ten steps of gradient descent from w = 1
-# Small steps get nowhere: the curve is flat. Good ones descend. Too large ones land higher up on
-# the other side: it shoots up. (A net has valleys of all widths at once.)
-paths = {"valley": (np.linspace(-2.7, 2.7), np.linspace(-2.7, 2.7) ** 2)}
-for lr in (0.02, 0.3, 1.05):                            # each step multiplies w by 1 - 2 lr
-    w = (1 - 2 * lr) ** np.arange(11)
-    paths[f"lr {lr}"] = w, w ** 2
+# %% Why this shape? Walk down a valley, w squared, in ten steps of gradient descent from w = 1
+# A low rate hardly moves. A good one gets down. A rate that is too high climbs the other side.
+valley = np.linspace(-2.7, 2.7)
+paths = {"valley": (valley, valley ** 2)}
+for lr in (0.02, 0.3, 1.05):
+    w = [1.0]
+    for step in range(10):
+        w.append(w[-1] - lr * 2 * w[-1])                # the gradient of w squared is 2 w
+    paths[f"lr {lr}"] = w, np.square(w)
 show(chart(paths, "w", "loss"), out / "valley.png")
 
-# %% Frozen body: a new head has much to learn. Take the rate at which the loss falls steepest
-# At its lowest, steps already do as much harm as good. See what far other rates would have done.
+# %% With a frozen body, a new head has much to learn. Take the rate where the loss falls steepest
+# Not the rate where the loss is lowest: there, steps already do as much harm as good.
 found = curve.suggest()
 print(found.reason)
-runs, best = {}, found.lr or 0.01                       # None: no clear answer
+
+# %% Is it a good rate? Compare it with a rate that is far too low, and one that is far too high
+# It comes last, so `trained` ends as the network that had this rate.
+best = found.lr or 0.01                                 # lr is None if the curve is not clear
+runs = {}
 for lr in (best / 1000, best * 100, best):
     print("lr", lr)
-    (trained := deepcopy(learn)).fit(3, lr)
+    trained = deepcopy(learn)
+    trained.fit(3, lr)
     runs[f"lr {lr:g}"] = range(len(trained.recorder.losses)), trained.recorder.losses
 show(chart(runs, "batch", "loss", log="y"), out / "too-low-too-high.png")
 
-# %% Unfrozen: what is trained can hardly gain, and from the elbow on it is damaged
-# First layers, worth keeping: ten times back from there. Head: a fifth of what it just had, `best`.
+# %% Unfreeze: now the curve is flat, and then it shoots up. Trained layers have little to gain
+# Find the elbow, where it begins to rise, and go back ten times. This is the rate of the first
+# layers. The head gets the rate that it was trained with before, divided by 5 or 10. (Every batch
+# has another loss, so a flat curve looks like noise. You see the rise at the right.)
 trained.unfreeze()
 curve = lr_find(trained)
 show(curve.plot(), out / "unfrozen.png")

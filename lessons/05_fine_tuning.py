@@ -1,7 +1,7 @@
 """Fine-tuning: keep what a body knows, train a new head, then all of it, then on bigger pictures.
 
-You see what is frozen, why BatchNorm is not, and how one learning rate becomes one for each layer
-group. Takes half a minute. Read first: minifast/groups.py.
+You see what is frozen and why BatchNorm is not, and how one learning rate becomes a rate for each
+layer group. The lesson takes half a minute. Read next: minifast/groups.py.
 """
 
 from dataclasses import dataclass
@@ -9,81 +9,102 @@ from dataclasses import dataclass
 import torch
 
 from minifast.datablock import ImageList
-from minifast.databunch import DataBunch
 from minifast.groups import group_rates
 from minifast.resnet import resnet18
 from minifast.tools.files import save_tensors
 from minifast.vision import cnn_learner
 from kit.page import show, start_page
-from kit.sample_data import WEATHER, planet
+from kit.sample_data import planet, weather_in
 from kit.settings import read_settings
 
 
 @dataclass
 class Settings:
-    tiles: int = 250             # how many tiles to draw; a fifth of them is for validation
-    size: int = 64               # pixels a side; in the end twice that
-    out: str = "runs/fine_tuning"   # where the pictures go
+    tiles: int = 250                # how many tiles to draw
+    size: int = 64                  # pixels a side, and twice as many at the end
+    out: str = "runs/fine_tuning"   # where the page and the pictures go
 
 
 s = read_settings(Settings, __doc__)
 out = start_page(s.out)
 
-# %% A body that knows pictures of another kind: it learns the weather on negatives of the tiles
-# (valid_loss jumps at first: what BatchNorm remembers is still of random weights.)
+# %% The data: tiles with their tags
 path = planet(out / f"tiles-{s.tiles}-{2 * s.size}", n=s.tiles, size=2 * s.size)
 split = (ImageList.from_csv(path, "train_v2.csv", folder="train-jpg", suffix=".jpg")
          .split_by_rand_pct(0.2, seed=42))
 src = split.label_from_csv(label_delim=" ")
-weather = {file: min({*WEATHER, "cloudy"} & {*tags}) for file, tags in zip(src.files, src.labels)}
+print(len(src.train), "tiles for training,", len(src.target.classes), "tags")
 
-
-def loaders(labelled: ImageList, size: int) -> DataBunch:
-    return labelled.transform(size=size).databunch(bs=32)
-
-
-negatives = loaders(split.label_from_func(weather.get), s.size).normalize(([1] * 3, [-1] * 3))
-first = cnn_learner(negatives, resnet18, ["accuracy"], pretrained=False)    # (x - 1) / -1 = 1 - x
+# %% A body that knows pictures of another kind: negatives of the tiles
+# ImageNet's place is taken by a small task: which of four kinds of weather does a negative show?
+weather = dict(zip(src.files, map(weather_in, src.labels)))
+negatives = (split.label_from_func(weather.get).transform(size=s.size).databunch(bs=32)
+             .normalize(([1, 1, 1], [-1, -1, -1])))                     # (x - 1) / -1 = 1 - x
+first = cnn_learner(negatives, resnet18, ["accuracy"], pretrained=False)
 first.fit_one_cycle(7, 1e-2)
 body = save_tensors(out / "body.pth", first.model.body.state_dict())
 
-# %% A new head, for tags. Layers are in three groups: first part of the body, the rest, the head
-# Of the body only the few numbers of its BatchNorm train, see the last column: the rest is frozen.
-learn = cnn_learner(loaders(src, s.size), resnet18, ["fbeta"], pretrained=body)
+
+# %% A new head on this body. The layers are in three groups: body's first part, its rest, the head
+# The last column counts the numbers that training changes. In a frozen group, a few still change.
+def loaders(size):
+    return src.transform(size=size).databunch(bs=32)
+
+
+learn = cnn_learner(loaders(s.size), resnet18, ["fbeta"], pretrained=body)
 print(learn.summary())
 
+# %% These few belong to BatchNorm. It remembers what is usual, and that was usual for negatives
+# It subtracts the mean of each channel, and divides by the standard deviation. How many deviations
+# are the means that it remembers away from those of your tiles?
+conv, norm = learn.model.body[:2]
 
-# %% Why not BatchNorm? It remembers mean and deviation of what it saw, to subtract and to divide by
-# In training it takes those of each batch, and what it remembers moves, frozen or not: so its own
-# weights may move as well. How far are its means from those of your tiles, in deviations?
-def off() -> float:
-    conv1, bn1 = learn.model.body[:2]
+
+def distance():
     with torch.no_grad():
-        seen = torch.cat([conv1(x) for x, _ in learn.data.valid_dl])    # (n, c, h, w)
-    return ((seen.mean((0, 2, 3)) - bn1.running_mean) / bn1.running_var.sqrt()).abs().mean().item()
+        outputs = torch.cat([conv(x) for x, y in learn.data.valid_dl])  # (n, c, h, w)
+    means = outputs.mean((0, 2, 3))                                     # (c)
+    return ((means - norm.running_mean) / norm.running_var.sqrt()).abs().mean().item()
 
 
-before = off()
+print(f"before training: {distance():.2f} deviations")
+
+# %% Train the head. BatchNorm gets used to the tiles meanwhile, even in a frozen body
+# So what comes after BatchNorm changes. For this reason its own scale and shift stay trainable.
 learn.fit_one_cycle(4, slice(1e-2))
-print(f"off by {before:.2f} before, by {off():.2f} after it")
+print(f"after training: {distance():.2f} deviations")
 
-# %% A slice is a rate for each group: (last) has a tenth for the others, (first, last) equal ratios
-# In the lecture's fastai it was a third; and rates rose on a straight line there, today along half
-# a cosine. Unfrozen, the head gets a fifth of the rate that it had.
-print(group_rates(slice(1e-2), 3), group_rates(slice(5e-4, 2e-3), 3))
+# %% One cycle: the rate rises to the one that you gave, and falls again until the last batch
+# In the lecture's fastai it rose on a straight line. Today it rises on half a cosine.
+show(learn.recorder.plot_lr(), out / "one-cycle.png")
+
+# %% A slice gives a rate to each group. With one number, the others get a tenth of the head's rate
+# In the lecture's fastai they got a third.
+print("slice(1e-2):", group_rates(slice(1e-2), 3))
+
+# %% With two numbers, each group's rate is the rate of the group before, times the same factor
+# Early layers know edges and colours, which all pictures have. So they need to change least.
+print("slice(5e-4, 2e-3):", group_rates(slice(5e-4, 2e-3), 3))
+
+# %% Unfreeze, and train all groups. The head gets a fifth of the rate that it had before
+# Watch valid_loss: F2 on 50 tiles is noisy.
 learn.unfreeze()
 learn.fit_one_cycle(3, slice(5e-4, 2e-3))
 print(learn.summary())
 
-# %% Twice the size: what is now fine-tuned is what you start from. "A finetuned finetuned model"
-learn.data = loaders(src, 2 * s.size)
-learn.freeze()                  # the CamVid notebook makes a new learner instead, which is frozen
+# %% Go on with pictures of twice the size. To the network, this is almost a new data set
+# A ResNet takes any size, so the same network goes on from what it knows. Freeze it, and train the
+# head. Then unfreeze it again.
+learn.data = loaders(2 * s.size)
+print("a batch is now", tuple(learn.data.one_batch()[0].shape))
+learn.freeze()
 learn.fit_one_cycle(2, slice(5e-3))
 learn.unfreeze()
 learn.fit_one_cycle(2, slice(2e-4, 1e-3))
-print("batches", tuple(learn.data.one_batch()[0].shape))
 show(learn.recorder.plot_losses(), out / "losses.png")
 
-# %% Why not below 64? A resnet halves five times: of 32 pixels a single one is left, of 64 four
+# %% Why not below 64 pixels? A ResNet halves a picture five times. Of 32 pixels, one is left
+# Then the last layers cannot tell any more where something is.
 for size in (32, 64, 128):
-    print(size, "->", tuple(learn.model.body(loaders(src, size).one_batch()[0]).shape))
+    x, y = loaders(size).one_batch()
+    print(size, "->", tuple(learn.model.body(x).shape))                 # (n, c, h, w)

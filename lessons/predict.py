@@ -1,11 +1,11 @@
-"""Predict: what does a trained model say of your own pictures?
+"""Predict: what does a trained model say about your own pictures?
 
-Give it a file that learn.export wrote (each walkthrough ends with one), and a picture or a folder:
+Give it a file that learn.export wrote, as each walkthrough does, and a picture or a folder:
 
     python lessons/predict.py runs/planet/model.pth my_tiles
 
-It prints what it says of each, and draws the first of them. It takes seconds. Run first:
-lessons/06_planet.py. Read first: minifast/extras/inference.py.
+It prints an answer for each picture, and draws the first ones. Run lessons/06_planet.py first. Read
+next: minifast/extras/inference.py.
 """
 
 from dataclasses import dataclass
@@ -17,27 +17,26 @@ from minifast.images import open_image, to_pil
 from minifast.listing import picture_files
 from minifast.targets import Masks
 from minifast.tools import check
-from minifast.tools.draw import grid
+from minifast.tools.draw import grid, overlay, with_legend
 from kit.page import show, start_page
 from kit.settings import read_settings
-from kit.stages import with_masks
 
 
 # %% Settings
 @dataclass
 class Settings:
-    model: str = "runs/planet/model.pth"                # a file of learn.export
-    pictures: str = "runs/planet/tiles-1500/train-jpg"  # a picture, or a folder of them
-    thresh: float = -1.0         # a tag is said above this probability; below 0: the model's own
-    views: int = 1               # not of masks: the mean over 1, 2 (a mirror) or 8 views of each
+    model: str = "runs/planet/model.pth"                # a file that learn.export wrote
+    pictures: str = "runs/planet/tiles-900-112/train-jpg"   # a picture, or a folder of them
+    thresh: float = -1.0         # tags above this probability are predicted; -1: the model's own
+    views: int = 1               # average over 1, 2 (mirrored) or 8 views of each; not for masks
     most: int = 12               # how many to draw
-    out: str = "runs/predict"    # where the drawings go
+    out: str = "runs/predict"    # where the page and the drawings go
 
 
 s = read_settings(Settings, __doc__, bare=("model", "pictures"))
 out = start_page(s.out)
 
-# %% The model, and how it wants its pictures: all of that is in the file
+# %% The model. Its file says how large pictures should be, and how to normalize them
 try:
     model, pictures = load_learner(s.model), Path(s.pictures)
     check.exists("picture or folder", pictures, "check the path")
@@ -45,12 +44,12 @@ try:
 except ValueError as error:
     sys.exit(f"predict.py: {error}")
 thresh = model.thresh if s.thresh < 0 else s.thresh
-print(f"{type(model.target).__name__} of {len(model.classes)} classes, size {model.size}")
+print(type(model.target).__name__, "of", len(model.classes), "classes, size", model.size)
 is_mask = isinstance(model.target, Masks)
 if is_mask and s.views != 1:
-    sys.exit("--views is not for masks here; predict_files(files, views=2) takes them")
+    sys.exit("--views is not for masks; predict_files(files, views=2) takes them")
 
-# %% A class or tags: many pictures at once, and each answer beside its file
+# %% Tags, or a class: many pictures at once, and an answer for each
 if not is_mask:
     predictions = model.predict_files(files, views=s.views, skip_broken=True)
     said = model.target.decisions(predictions.probabilities, thresh)
@@ -63,11 +62,13 @@ if not is_mask:
     labels = [f"{file.name};{caption}" for file, caption in zip(files, captions)][:s.most]
     show(grid(pictures, labels, 4), out / "predictions.png")
 
-# %% Masks: one picture after the other, each at its own size
+# %% Masks: one picture after the other, each at its own size, since sizes may differ
 if is_mask:
     for number, file in enumerate(files):
         caption, mask, _ = model.predict(file)
         print(f"{file.name}  {caption}")
         if number < s.most:
-            show(with_masks(file, model.classes, prediction=mask),
+            picture = to_pil(open_image(file))
+            drawn = grid([picture, overlay(picture, mask)], [file.name, "prediction"], columns=2)
+            show(with_legend(drawn, model.target.names_in(mask)),
                  out / f"mask-{number}-{file.stem}.png")

@@ -1,7 +1,6 @@
 """A lesson's settings: a dataclass on top of the script, with a flag for each field."""
 
 from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser
-from collections.abc import Callable
 from dataclasses import fields
 from inspect import getsource
 from pathlib import Path
@@ -9,14 +8,12 @@ import re
 import sys
 
 
-def read_settings(settings: type, about: str,
-                  presets: Callable[[object], dict] = lambda given: {},
+def read_settings(settings: type, about: str, without_data: dict = {}, quick: dict = {},
                   bare: tuple[str, ...] = ()) -> object:
-    """The dataclass, filled from the command line. A flag has the type of the field's default,
-    a bool, a number, a text, or a tuple of them. Its help is the comment behind the field.
+    """The dataclass, filled from the command line. The comment behind a field is its flag's help.
 
-    presets  from the settings as given to other defaults, by name. Flags that are given win
-    bare     fields that are given by their place, without a flag
+    without_data, quick  other defaults, by name: if --data is not given, and if --quick is
+    bare                 fields that are given by their place, without a flag
     """
     helps = dict(re.findall(r"^    (\w+): .*?#\s*(.+)$", getsource(settings), re.MULTILINE))
     parser = ArgumentParser(description=about.partition("\n")[0],
@@ -29,14 +26,11 @@ def read_settings(settings: type, about: str,
             how = {"type": type(default)} | ({"nargs": "?"} if field.name in bare else {})
         name = field.name if field.name in bare else "--" + field.name.replace("_", "-")
         parser.add_argument(name, default=default, help=helps[field.name].replace("%", "%%"), **how)
-    words = [] if in_notebook() else sys.argv[1:]
-    given = parser.parse_args([word for word in words if word not in ("-h", "--help")])
-    parser.set_defaults(**presets(given))
+    # In a Jupyter kernel, the command line is not the lesson's.
+    words = [] if "kernel_launcher" in Path(sys.argv[0]).name else sys.argv[1:]
+    given = vars(parser.parse_args([word for word in words if word not in ("-h", "--help")]))
+    parser.set_defaults(**{} if given.get("data") else without_data)
+    parser.set_defaults(**quick if given.get("quick") else {})
     values = vars(parser.parse_args(words)).items()
     return settings(**{name: tuple(value) if isinstance(value, list) else value
                        for name, value in values})
-
-
-def in_notebook() -> bool:
-    """Whether a Jupyter kernel runs the cells; then the command line is the kernel's own."""
-    return "kernel_launcher" in Path(sys.argv[0]).name

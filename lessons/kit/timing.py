@@ -1,29 +1,29 @@
-"""How long things take, measured in turns: so that all of them see the same moods of a machine."""
+"""How long things take, measured in turns, so that all of them see the same moods of a machine."""
 
-from collections.abc import Callable, Iterable
-from contextlib import redirect_stdout
+from collections.abc import Callable
 from dataclasses import dataclass
-from io import StringIO
 import os
+from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
 
 from PIL import Image, ImageDraw
 import torch
-from torch import Tensor
 
+from minifast.databunch import DataBunch
+from minifast.dataset import Dataset
 from minifast.learner import Learner
-from minifast.loader import Batch
+from minifast.listing import picture_files
+from minifast.loader import imagenet_stats
+from minifast.targets import Categories, Tags
 from minifast.tools.draw import COLOURS, FONT, INK, LINE_HEIGHT, MARGIN
+from minifast.transforms import get_transforms
+from minifast.vision import ARCHS
 
 
 @dataclass(frozen=True)
 class Figure:
-    """What several rounds of one piece of work took.
-
-    seconds, cpu   for one picture, of each round: on the clock; and of processor time, of this
-                   process and of its children that have ended
-    """
+    """Seconds for one picture, in each round: on the clock, and of the processor's time."""
 
     seconds: tuple[float, ...]
     cpu: tuple[float, ...]
@@ -33,84 +33,86 @@ class Figure:
         """Pictures a second, the median of the rounds."""
         return 1 / median(self.seconds)
 
-    @property
-    def spread(self) -> tuple[float, float]:
-        """The slowest and the quickest round, in pictures a second."""
-        return 1 / max(self.seconds), 1 / min(self.seconds)
-
 
 def race(works: dict[str, Callable[[], int]], rounds: int) -> dict[str, Figure]:
-    """Do each of the works, by name, once per round, after one more round that does not count.
-
-    A work returns how many pictures it was done on. What it left to a GPU is waited for.
-    """
+    """Do each work once per round, after a first round that does not count, and print how fast.
+    A work is a function that returns the number of its pictures."""
     notes = {name: [] for name in works}
     for _ in range(1 + rounds):
         for name, work in works.items():
-            begun, busy = perf_counter(), processor_seconds()
+            began, busy = perf_counter(), processor_seconds()
             pictures = work()
             if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            notes[name].append(((perf_counter() - begun) / pictures,
+                torch.cuda.synchronize()                # wait for what the GPU still has to do
+            notes[name].append(((perf_counter() - began) / pictures,
                                 (processor_seconds() - busy) / pictures))
-    return {name: Figure(*zip(*taken[1:])) for name, taken in notes.items()}
-
-
-def difference(whole: Figure, part: Figure) -> Figure:
-    """What a work takes without a part of it, measured in the same rounds; never below 0."""
-    return Figure(*(tuple(max(1e-9, all_of_it - some) for all_of_it, some in zip(*pair))
-                    for pair in ((whole.seconds, part.seconds), (whole.cpu, part.cpu))))
+    figures = {name: Figure(*zip(*each[1:])) for name, each in notes.items()}
+    for name, figure in figures.items():
+        print(f"{name:24}{figure.rate:8,.0f} pictures a second")
+    return figures
 
 
 def processor_seconds() -> float:
     """Of all cores, for this process and for those of its children that have ended."""
-    times = os.times()                                  # in hundredths, which is coarse for our own
+    times = os.times()                                  # too coarse for our own process
     return process_time() + times.children_user + times.children_system
 
 
-def ratio(figure: Figure, parts: Iterable[Figure], what: str = "seconds") -> float:
-    """How much longer a work took than its parts alone, summed: the median over the rounds, each of
-    which is compared with itself. what: "seconds", or "cpu" for processor time."""
-    return median(whole / sum(pieces) for whole, *pieces in
-                  zip(getattr(figure, what), *(getattr(part, what) for part in parts)))
+def ratio(figures: dict[str, Figure], whole: str, *parts: str, what: str = "seconds") -> float:
+    """How many times as long as its parts together a work took, the median of the rounds."""
+    rounds = zip(*(getattr(figures[name], what) for name in (whole, *parts)))
+    return median(time / sum(times) for time, *times in rounds)
 
 
-class Training:
-    """A new learner, and the pieces of its training."""
+def tiles_of(folder: Path, size: int, bs: int, num_workers: int = 0,
+             cache: bool = False) -> DataBunch:
+    """Training batches of the pictures in a folder, with Planet's transforms and made-up tags."""
+    files, target = picture_files(folder), Tags(["one tag", "another tag"])
+    dataset = Dataset(files, [["one tag"]] * len(files), target, (size, size))
+    tfms = get_transforms(flip_vert=True, max_lighting=0.1, max_zoom=1.05, max_warp=0.)
+    data = DataBunch.create(dataset, None, target=target, tfms=tfms, bs=bs,
+                            num_workers=num_workers, cache=cache)
+    return data.normalize(imagenet_stats)
 
-    def __init__(self, learn: Learner):
-        self.learn, self.model, self.optimizer = learn, learn.model.train(), learn.optimizer
 
-    def forward(self, batch: Batch) -> Tensor:
-        """The loss of a batch (x, y)."""
-        with self.learn.autocast:
-            logits = self.model(batch[0])
-        return self.learn.loss_func(logits.float(), batch[1])
+def batches_of(data: DataBunch, epochs: int = 10) -> int:
+    """Make the training batches of some epochs. Returns the number of pictures, as all below do."""
+    return sum(len(x) for epoch in range(epochs) for x, y in data.train_dl)
 
-    def backward(self, batch: Batch) -> None:
-        """Forward, and then backward: gradients of a batch (x, y)."""
-        self.optimizer.zero_grad()
-        self.forward(batch).backward()
 
-    def bare(self, batches: Iterable[Batch]) -> int:
-        """A training loop with nothing around it. Returns how many pictures there were."""
-        done = 0
-        for batch in batches:
-            self.backward(batch)
-            self.optimizer.step()
-            done += len(batch[0])
-        return done
+def bare_loop(learn: Learner) -> int:
+    """Train for an epoch, with nothing around it."""
+    pictures, model = 0, learn.model.train()
+    for x, y in learn.data.train_dl:
+        with learn.autocast:
+            logits = model(x)
+        loss = learn.loss_func(logits.float(), y)
+        learn.optimizer.zero_grad()
+        loss.backward()
+        learn.optimizer.step()
+        pictures += len(x)
+    return pictures
 
-    def epoch(self) -> int:
-        """The same by Learner.fit, with all that it does around it."""
-        with redirect_stdout(StringIO()):               # its table
-            self.learn.fit(1, 1e-3)
-        return sum(map(len, self.learn.data.train_dl.item_numbers(0)))
+
+def our_loop(learn: Learner) -> int:
+    """Train for an epoch with Learner."""
+    learn.fit(1, 1e-3)
+    return sum(map(len, learn.data.train_dl.item_numbers(0)))
+
+
+def training_step(rounds: int) -> float:
+    """The unit of time in RESULTS.md: seconds for one forward, backward and optimizer step of a
+    resnet34 on 32 pictures of 128 pixels."""
+    target = Categories([f"class {i}" for i in range(1000)])
+    items = [(torch.rand(3, 128, 128), torch.tensor(0))] * 32
+    data = DataBunch.create(items, None, target=target, bs=32, num_workers=0)
+    learn = Learner(data, ARCHS["resnet34"]())
+    figures = race({"training step": lambda: bare_loop(learn)}, rounds)
+    return 32 / figures["training step"].rate
 
 
 def bars(figures: dict[str, Figure], width: int = 760) -> Image.Image:
-    """A picture with a bar for each figure, by name: the longer, the longer a picture takes. Behind
-    it stands how many a second that makes."""
+    """A bar for each figure: the longer, the longer a picture takes."""
     height, left = LINE_HEIGHT + MARGIN, 12 + int(max(map(FONT.getlength, figures)))
     picture = Image.new("RGB", (width, MARGIN + height * len(figures)), "white")
     pen, longest = ImageDraw.Draw(picture), width - left - 140

@@ -11,7 +11,6 @@ from textwrap import dedent
 
 import pytest
 
-from figures import COURSE
 from minifast import READING_ORDER
 from rebuild import OURS, ROOT
 from kit.sample_data import planet
@@ -22,7 +21,8 @@ README = (ROOT / "README.md").read_text()
 NOTEBOOK = (ROOT / "lessons" / "NOTEBOOK.md").read_text()
 CI = (ROOT / ".ci" / "run").read_text()
 FIGURES = ROOT / "lessons" / "figures"
-ALL_LESSONS = "python lessons/figures.py --quick"
+COURSE = sorted(file.stem for file in (ROOT / "lessons").glob("[0-9]*.py"))
+ALL_LESSONS = "for lesson in lessons/0[1-9]_*.py"
 # Names in the README's code that are the reader's, Python's or torch's.
 OF_THE_READER = {"x", "path", "file", "picture", "codes", "data", "learn", "names", "predictions",
                  "get_y_fn", "acc_02", "f_score", "acc_camvid", "void", "bs", "tfms", "partial",
@@ -35,7 +35,8 @@ RUN_BY = {
     "python -m pytest": "'^    pip install .* python -m pytest' README.md",
     "bash .ci/run": "#!/usr/bin/env bash",
     **{f"python lessons/{lesson}.py": ALL_LESSONS for lesson in COURSE},
-    "python lessons/figures.py": ALL_LESSONS,
+    "python lessons/09_where_time_goes.py --unit":
+        "test_lessons::test_the_unit_of_time_is_measured_alone",
     "python lessons/kit/sample_data.py planet tiles --n 200":
         "python lessons/kit/sample_data.py planet",
     "python lessons/06_planet.py --data DIR": "python lessons/06_planet.py --data",
@@ -195,15 +196,22 @@ def test_names_of_the_lecture_are_in_the_table():
         assert re.search(r"\b" + re.escape(name), says), name
 
 
+def test_each_lesson_has_a_row_and_a_picture_that_it_writes():
+    listed = rows(README.split("These are the lessons")[1])
+    assert [row[0] for row in listed] == [f"`python lessons/{lesson}.py`" for lesson in COURSE]
+    for lesson, row in zip(COURSE, listed):
+        folder, name = re.search(r'"lessons/figures/(\w+)/([\w-]+)\.png"', row[2]).groups()
+        source = (ROOT / "lessons" / f"{lesson}.py").read_text()
+        assert f'"runs/{folder}"' in source and f'out / "{name}.png"' in source
+
+
 def test_figures_are_there_small_and_shown():
-    shown = set(re.findall(r"\(lessons/figures/([^)]+)\)", README))
-    made = {f"{lesson}-{name}.png" for lesson, names in COURSE.items() for name in names}
-    assert shown == made | {"cover.png"} == {file.name for file in FIGURES.iterdir()}
-    assert sum(file.stat().st_size for file in FIGURES.iterdir()) < 1e6
+    files = {str(file.relative_to(FIGURES)) for file in FIGURES.rglob("*.png")}
+    assert set(re.findall(r'src="lessons/figures/([^"]+)"', README)) == files
+    assert sum((FIGURES / file).stat().st_size for file in files) < 1.2e6
 
 
-@pytest.mark.parametrize("lesson", [*COURSE, "predict", "kit/sample_data", "rebuild",
-                                    "figures"])
+@pytest.mark.parametrize("lesson", [*COURSE, "predict", "kit/sample_data", "rebuild"])
 def test_help_of_a_lesson_says_what_it_is_and_does_nothing(lesson, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     file = ROOT / "lessons" / f"{lesson}.py"
