@@ -33,7 +33,7 @@ truth = torch.tensor([[1., 0, 0, 1], [0, 1, 0, 1], [0, 0, 1, 0]])               
 probabilities = logits.sigmoid()
 print("probabilities:", probabilities, "truth:", truth, sep="\n")
 
-# %% A threshold makes an answer of a probability. A low one gives more tags, right and wrong ones
+# %% A threshold turns a probability into yes or no. A low one gives more tags, right and wrong
 for thresh in (0.5, 0.2):
     answers = (probabilities > thresh).float()
     right = (answers * truth).sum()

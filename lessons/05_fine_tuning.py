@@ -36,7 +36,7 @@ src = split.label_from_csv(label_delim=" ")
 print(len(src.train), "tiles for training,", len(src.target.classes), "tags")
 
 # %% A body that knows pictures of another kind: negatives of the tiles
-# ImageNet's place is taken by a small task: which of four kinds of weather does a negative show?
+# A small task stands in for ImageNet: say which of four kinds of weather a negative shows.
 weather = dict(zip(src.files, map(weather_in, src.labels)))
 negatives = (split.label_from_func(weather.get).transform(size=s.size).databunch(bs=32)
              .normalize(([1, 1, 1], [-1, -1, -1])))                     # (x - 1) / -1 = 1 - x

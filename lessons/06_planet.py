@@ -50,7 +50,8 @@ s = read_settings(Settings, __doc__, quick=dict(epochs=1, bs=16), without_data=d
     arch="resnet18", weights="weather", sizes=(64, 112), epochs=4, bs=32))
 run, out = Run("planet", s), start_page(s.out)      # Run keeps checkpoints and the final table
 small, big = s.sizes
-n, num_it = (60, 25) if s.quick else (900, 60)     # tiles to draw; batches of an LR range test
+n = 60 if s.quick else 900                          # how many tiles to draw
+num_it = 25 if s.quick else 100 if s.data else 60   # batches of an LR range test
 
 # %% The data: a folder of JPEGs, and a CSV with the tags of each
 # Which files are there? Which of them are for validation? Which tags does each have?
@@ -134,7 +135,7 @@ show(learn.recorder.plot_losses(), out / "losses.png")
 
 # %% Where is it wrong? Tag by tag, and then the tiles with the lowest F2: `truth / prediction`
 likely, truth = learn.get_preds()
-run.baselines = constant_tags(truth, [acc_02, f_score])     # what needs no look at the tiles
+run.baselines = constant_tags(truth, [acc_02, f_score])     # scores without looking
 print(tag_table(likely, truth, src.target.classes, thresh=0.2))
 show(learn.show_results(3, thresh=0.2), out / "results.png")
 show(learn.show_results(3, thresh=0.2, items=worst(learn, f_score, 9)), out / "worst.png")

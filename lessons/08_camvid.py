@@ -52,7 +52,7 @@ n, num_it = (20, 25) if s.quick else (200, 100)     # streets to draw; batches o
 
 # %% The data: pictures, and for each a mask of the same size. A mask's pixels are class numbers
 # A list says which pictures are for validation: in a film, neighbours are nearly the same.
-path = run.data(camvid, out / f"streets-{n}", n=n, size=s.size[0])
+path = run.data(camvid, out / f"streets-{n}-{s.size[0]}", n=n, size=s.size[0])
 codes = (path / "codes.txt").read_text().split()
 
 
@@ -141,7 +141,7 @@ counts = learn.score(partial(confusion, void_code=void))
 print(class_table(counts, codes))
 show(confusion_picture(counts.values, codes), out / "confusion.png")
 show(learn.show_results(rows=3, items=worst(learn, acc_camvid, 3)), out / "worst.png")
-common, *scores = constant_class(counts.out_of[:, 0])       # what needs no look at the pictures
+common, *scores = constant_class(counts.out_of[:, 0])       # scores without looking at a picture
 run.baselines = {f"always {codes[common]}": dict(zip(map(name_of, metrics), scores))}
 file = src.files[src.valid[0]]
 show(overlay(to_pil(open_image(file)), learn.predict(file)[1]), out / "one.png")

@@ -105,6 +105,6 @@ figures |= race({name: partial(bare_loop, learn) for name, learn in others.items
 
 # %% All of it in one picture: the longer a bar, the longer a picture takes
 show(bars(figures), out / "bars.png")
-results = {"settings": asdict(s), "device": device_name(loader.device), "ratios": ratios,
+results = {"device": device_name(loader.device), "torch": torch.__version__, "ratios": ratios,
            "figures": {name: asdict(figure) for name, figure in figures.items()}}
 print(write_atomic(out / "results.json", json.dumps(results).encode()))

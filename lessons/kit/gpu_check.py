@@ -1,4 +1,4 @@
-"""Everything once, on a GPU: the tests, both walkthroughs, speed, memory, the same seed twice.
+"""Everything once, on a GPU: the tests, both walkthroughs, speed, the same seed twice.
 
     python lessons/kit/gpu_check.py CAMVID              CAMVID is a folder in that set's layout
     python lessons/kit/gpu_check.py CAMVID --tiny       only to see that it runs, on a CPU

@@ -3,6 +3,7 @@ and it is rewritten whenever a new cell begins to print."""
 
 import atexit
 from base64 import b64encode
+from contextlib import suppress
 from html import escape
 from io import BytesIO
 from pathlib import Path
@@ -36,7 +37,7 @@ def start_page(folder: str) -> Path:
 
 
 def show(picture: Image.Image, file: Path) -> Image.Image:
-    """Save a picture, put it on the page, and return it: a notebook shows what a cell ends with."""
+    """Save a picture, put it on the page, and return it: a notebook shows a cell's last value."""
     png = BytesIO()
     picture.save(png, "PNG")
     write_atomic(file, png.getvalue())
@@ -54,7 +55,7 @@ class Page:
         self.lesson, self.file, self.terminal = lesson, file, terminal
         self.source = Path(lesson).read_text(encoding="utf-8-sig")
         self.cells = re.split("^# %% ?", self.source, flags=re.MULTILINE)
-        self.outputs = [""] * len(self.cells)       # of each cell: HTML of its prints and pictures
+        self.outputs = [[] for _ in self.cells]     # of each cell: HTML of its prints and pictures
         self.cell = 0                               # the one that printed last
 
     def __getattr__(self, name: str):
@@ -66,26 +67,26 @@ class Page:
 
     def add(self, html: str) -> None:
         """Add to the cell that runs: look for the lesson's own line among the callers."""
-        lines = [line for frame, line in walk_stack(sys._getframe())
-                 if frame.f_code.co_filename == self.lesson]
         cell = self.cell                            # of a thread, which has no such line
-        if lines:
-            until_here = self.source.splitlines()[:lines[-1]]
-            cell = sum(line.startswith("# %%") for line in until_here)
+        for frame, line in walk_stack(sys._getframe()):
+            if (frame.f_code.co_filename, frame.f_code.co_name) == (self.lesson, "<module>"):
+                cell = sum(each.startswith("# %%") for each in self.source.splitlines()[:line])
         if cell != self.cell:
             self.cell = cell
-            self.save()
+            with suppress(OSError):                 # the page may be late; training should go on
+                self.save()
             self.terminal.write(f"\n# {self.cells[cell].splitlines()[0]}\n")
-        self.outputs[cell] += html
+        self.outputs[cell].append(html)
 
     def save(self) -> None:
         """Write the page as it is now."""
-        page = HEAD + "".join(map(cell_html, self.cells, self.outputs))
-        write_atomic(self.file, page.encode())
+        page = HEAD + "".join(map(cell_html, self.cells, map("".join, self.outputs)))
+        write_atomic(self.file, page.encode(errors="backslashreplace"))     # for odd file names
 
     def end(self) -> None:
-        error = getattr(sys, "last_value", "")
-        print(f"\nStopped by {error!r}" if error else "\nThe end.", f"Page: {self.file}", sep="\n")
+        error = getattr(sys, "last_value", None)
+        print(f"\nThe lesson was stopped by {error!r}." if error else "\nThe lesson has ended.")
+        print(f"Its page: {self.file}")
         self.save()
 
 
@@ -95,10 +96,11 @@ def cell_html(cell: str, output: str) -> str:
         _, text, code = cell.split('"""', 2)
         title, _, text = text.partition("\n")
     else:
-        title, text, code = re.fullmatch(r"(.*)\n((?:#.*\n)*)([\s\S]*)", cell).groups()
+        title, text, code = re.fullmatch(r"(.*)\n?((?:#.*\n)*)([\s\S]*)", cell).groups()
     text = escape(re.sub("^# *", "", text.strip(), flags=re.MULTILINE)).replace("\n\n", "<p>")
-    output = re.sub("^.*\r", "", output, flags=re.MULTILINE).strip("\n")     # no progress bars
+    output = re.sub("^.*\r(?!\n)", "", output, flags=re.MULTILINE)     # no progress bars
     # Only tables have two spaces in a row. All other lines wrap on a narrow screen.
-    output = re.sub("^(?!.*  ).+", r"<span>\g<0></span>", output, flags=re.MULTILINE)
-    return (f'<h2>{escape(title)}</h2><p>{text}<pre class="code">{escape(code.strip())}</pre>'
+    output = re.sub("^(?!.*  ).+", r"<span>\g<0></span>", output.strip("\n"), flags=re.MULTILINE)
+    return (f"<h2>{escape(title)}</h2><p>{text}"
+            + f'<pre class="code">{escape(code.strip())}</pre>' * bool(code.strip())
             + f'<pre class="printed">{output}</pre>' * bool(output))

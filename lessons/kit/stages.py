@@ -61,7 +61,8 @@ class Run:
             lr, why = notebook, "the notebook's, because the data is real"
         elif lr is None:
             lr, why = notebook, "the notebook's, because the test gives no answer"
-        print(f"this stage takes {lr}, {why}")
+        shown = f"slice({lr.start:g}, {lr.stop:g})" if isinstance(lr, slice) else f"{lr:g}"
+        print(f"this stage takes {shown}, {why}")
         return lr
 
     def note(self, name: str, learn: Learner, epochs: int, lr: float | slice) -> None:
@@ -76,7 +77,7 @@ class Run:
 
     def finish(self, device: torch.device) -> None:
         """Print the table of the stages, write results.json, and delete the checkpoints."""
-        columns = [f"{'stage':>18}", f"{'rates':>22}", "valid_loss", *self.stages[0]["metrics"]]
+        columns = [f"{'stage':>18}", f"{'rates':>24}", "valid_loss", *self.stages[0]["metrics"]]
         print_row(columns, columns)
         for stage in self.stages:
             rates = " ".join(f"{rate:.2g}" for rate in stage["lr"])

@@ -1,4 +1,4 @@
-"""How long things take, measured in turns, so that all of them see the same moods of a machine."""
+"""How long things take, measured in turns: a slow moment of the machine hits them all."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -331,7 +331,7 @@ def square(n):
 
 
 # A comment inside.
-thread = Thread(target=print, args=["from a thread"])
+thread = Thread(target=square, args=[7])
 print("with threads")
 pages.append((out / "index.html").read_text())
 thread.start()
@@ -363,8 +363,9 @@ def test_a_page_has_the_cells_what_they_printed_and_their_pictures_in_order(less
         "<h2>One &lt;cell&gt;</h2>", "<p>With a comment, over\ntwo lines.", "show(Image.new(",
         ">1 &lt; 4 9</span>", "data:image/png", "a &amp; b.png</span>",
         ">after the picture</span></pre>", "<h2>A cell with a function</h2>", "# A comment inside.",
-        ">from a thread</span></pre>", "<h2>It is called from another cell</h2>", "square(5)\n",
-        ">the square of 5 is 25</span>", ">The end.</span>")]
+        ">the square of 7 is 49</span></pre>", "<h2>It is called from another cell</h2>",
+        "square(5)\n",
+        ">the square of 5 is 25</span>", ">The lesson has ended.</span>")]
     assert places == sorted(places)
     assert page.count("Read first") == 1                        # the docstring is not code as well
     assert pictures_on(page) == [(tmp_path / "out" / "a & b.png").read_bytes()]
@@ -393,7 +394,7 @@ def test_a_page_is_found_from_any_folder_and_however_the_lesson_is_named(lesson,
 def test_the_page_of_a_lesson_that_fails_says_so_and_has_what_came_before(lesson, tmp_path):
     run(lesson, tmp_path / "out", "<extra>", ends=1)
     page = (tmp_path / "out" / "index.html").read_text()
-    assert "Stopped by AssertionError" in page and "one flag too many" in page
+    assert "stopped by AssertionError" in page and "one flag too many" in page
     assert "the square of 5 is 25" in page
 
 
@@ -404,6 +405,13 @@ def test_a_page_hands_on_what_is_printed(lesson, tmp_path):
     assert not page.isatty() and page.encoding == terminal.encoding
     terminal.isatty = lambda: True
     assert page.isatty()
+
+
+def test_a_printed_file_name_may_hold_bytes_that_are_no_text(lesson, tmp_path):
+    page = Page(str(lesson), tmp_path / "index.html", StringIO())
+    page.write(os.fsdecode(b"caf\xe9.jpg"))
+    page.save()
+    assert "caf" in page.file.read_text()
 
 
 def test_a_page_is_written_whole_or_not_at_all(monkeypatch, lesson, tmp_path):
@@ -429,6 +437,16 @@ def test_sentences_are_wrapped_on_a_narrow_screen_and_tables_are_not():
 def test_above_the_first_cell_a_docstring_is_text_and_anything_else_is_code():
     html = cell_html('"""One.\n\nTwo.\n\nThree.\n"""\n\nimport os\n', "")
     assert html == '<h2>One.</h2><p>Two.<p>Three.<pre class="code">import os</pre>'
+
+
+def test_a_cell_without_code_or_without_a_last_line_break_is_a_cell():
+    assert cell_html("Title\n# and a comment\n\n", "") == "<h2>Title</h2><p>and a comment"
+    assert cell_html("Title", "") == "<h2>Title</h2><p>" and cell_html("", "") == "<h2></h2><p>"
+
+
+def test_of_a_line_that_is_written_over_the_last_state_is_left():
+    assert ">done</span>" in cell_html("", "a bar\ranother\rdone\n")
+    assert "<span>one\r</span>" in cell_html("", "one\r\ntwo\n")
 
 
 def test_a_picture_on_a_page_takes_no_time():
@@ -459,12 +477,12 @@ def curve(rise: float = 0.08) -> LRCurve:
 def test_a_suggested_rate_is_taken_unless_the_data_is_real_or_there_is_none(tmp_path, capsys):
     mine = slice(1e-4, 1e-3)
     assert Run("a", Given(str(tmp_path))).rate(curve(), mine, 1e-2) == slice(1e-5, 2e-3)
-    assert capsys.readouterr().out.count("\n") == 1
+    assert "takes slice(1e-05, 0.002), as the test suggests" in capsys.readouterr().out
     assert Run("a", Given(str(tmp_path))).rate(curve(0), mine, 1e-2) == mine
     said = capsys.readouterr().out
-    assert "no clear answer" in said and str(mine) in said
-    assert Run("a", Given(str(tmp_path), data="x")).rate(curve(), mine, 1e-2) == mine
-    assert str(mine) in capsys.readouterr().out
+    assert "no clear answer" in said and "takes slice(0.0001, 0.001), the notebook's" in said
+    assert Run("a", Given(str(tmp_path), data="x")).rate(curve(), 1e-2, 1e-2) == 1e-2
+    assert "takes 0.01, the notebook's, because the data is real" in capsys.readouterr().out
 
 
 def test_a_run_that_was_cut_off_goes_on_only_with_resume_under_any_spelling_of_its_folder(
@@ -483,7 +501,7 @@ def test_a_run_that_was_cut_off_goes_on_only_with_resume_under_any_spelling_of_i
 def test_the_table_of_stages_is_aligned(tmp_path, capsys):
     run = Run("a", Given(str(tmp_path)))
     run.kept.mkdir()
-    run.stages = [{"name": "first", "lr": [1e-3, 1e-2], "valid_loss": 12345.5,
+    run.stages = [{"name": "first", "lr": [1e-3, 1e-2], "valid_loss": 345.5,
                    "metrics": {"a_metric_with_a_long_name(thresh=0.2)": 0.5}}]
     run.baselines = {"a constant answer": {"a_metric_with_a_long_name(thresh=0.2)": 0.25}}
     run.finish(torch.device("cpu"))
@@ -519,7 +537,7 @@ def test_the_planet_lesson_runs_and_its_table_is_in_results_json(planet_run):
     for stage in results["stages"]:
         assert f"{stage['metrics']['fbeta(thresh=0.2)']:.6f}" in printed
     assert results["baselines"]["no tag"]["fbeta(thresh=0.2)"] == 0
-    names = ["batch", "lr-1", "lr-2", "lr-3", "lr-4", "losses", "worst"]
+    names = ["batch", "lr-1", "lr-2", "lr-3", "lr-4", "losses", "results", "worst"]
     page = (out / "index.html").read_text()
     for name, data in zip(names, pictures_on(page), strict=True):
         assert (out / f"{name}.png").read_bytes() == data
@@ -578,9 +596,9 @@ def test_the_camvid_lesson_runs_from_scratch_and_its_table_is_in_results_json(ca
         assert f"{stage['metrics'][accuracy]:.6f}" in printed and 0 <= stage["metrics"][iou] <= 1
     baseline = results["baselines"]["always Road"]
     # The masks of validation at full size, without void: the share of the road, over all classes
-    labels, names = out / "streets-20" / "labels", (out / "streets-20" / "valid.txt").read_text()
-    masks = numpy.stack([numpy.array(Image.open(labels / f"{Path(name).stem}_P.png"))
-                         for name in names.split()])
+    streets = out / "streets-20-48"
+    masks = numpy.stack([numpy.array(Image.open(streets / "labels" / f"{Path(name).stem}_P.png"))
+                         for name in (streets / "valid.txt").read_text().split()])
     masks = masks[masks != 11]
     assert baseline[accuracy] == pytest.approx((masks == 3).mean())
     assert baseline[iou] == pytest.approx((masks == 3).mean() / len(numpy.unique(masks)))
@@ -590,7 +608,7 @@ def test_the_camvid_lesson_runs_from_scratch_and_its_table_is_in_results_json(ca
     for name, data in zip(names, pictures_on(page), strict=True):
         assert (out / f"{name}.png").read_bytes() == data
     drawn = run("predict.py", tmp_path / "predict", str(out / "model.pth"),
-                str(out / "streets-20" / "images" / "street_0004.png"))
+                str(out / "streets-20-48" / "images" / "street_0004.png"))
     assert "Masks of 12 classes" in drawn and "street_0004.png  " in drawn
     with Image.open(tmp_path / "predict" / "mask-0-street_0004.png") as picture:
         assert picture.width > 2 * 64
@@ -667,8 +685,9 @@ def test_the_unet_lesson_shows_what_it_says(meanwhile):
     assert printed.count("as by hand: True") == 2
     by_hand, ours = re.search(r"by hand (0\S+) ours (\S+)", printed).groups()
     assert by_hand == ours
-    u, with_skips, without = pictures_on((out / "index.html").read_text())
-    assert with_skips != without
+    u, *_ = pictures_on((out / "index.html").read_text())
+    with_skips, without = printed.split("with skip connections\n")[1].split("without skip connec")
+    assert re.findall(r"\d\.\d{6}", with_skips) != re.findall(r"\d\.\d{6}", without)
     assert "\n[1.0, 1.0, 0.0, 0.0]" in printed                  # the skip connection is cut
     # The U: nine boxes, four skip connections, and below the one in the middle nothing.
     picture = numpy.array(Image.open(BytesIO(u)))
