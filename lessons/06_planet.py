@@ -47,10 +47,10 @@ class Settings:
 
 
 s = read_settings(Settings, __doc__, quick=dict(epochs=1, bs=16), without_data=dict(
-    arch="resnet18", weights="weather", sizes=(64, 112), epochs=4, bs=32))
+    arch="resnet18", weights="weather", sizes=(64, 104), epochs=4, bs=32))
 run, out = Run("planet", s), start_page(s.out)      # Run keeps checkpoints and the final table
 small, big = s.sizes
-n = 60 if s.quick else 900                          # how many tiles to draw
+n = 60 if s.quick else 950                          # how many tiles to draw
 num_it = 25 if s.quick else 100 if s.data else 60   # batches of an LR range test
 
 # %% The data: a folder of JPEGs, and a CSV with the tags of each

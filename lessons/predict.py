@@ -26,7 +26,7 @@ from kit.settings import read_settings
 @dataclass
 class Settings:
     model: str = "runs/planet/model.pth"                # a file that learn.export wrote
-    pictures: str = "runs/planet/tiles-900-112/train-jpg"   # a picture, or a folder of them
+    pictures: str = "runs/planet/tiles-950-104/train-jpg"   # a picture, or a folder of them
     thresh: float = -1.0         # tags above this probability are predicted; -1: the model's own
     views: int = 1               # average over 1, 2 (mirrored) or 8 views of each; not for masks
     most: int = 12               # how many to draw
