@@ -66,7 +66,7 @@ print("x", tuple(x.shape), "y", tuple(y.shape))                 # (n, 3, h, w) a
 x2, y2 = next(iter(DataLoader(tiles, batch_size=4, sampler=[5, 3, 8, 1])))
 print("as by hand:", torch.equal(x, x2) and torch.equal(y, y2))
 
-# %% Step 1: which files? In the lecture, this class was still called ImageFileList
+# %% Step 1: which files? In the lecture, ImageList was still called ImageFileList
 items = ImageList.from_csv(path, "train_v2.csv", folder="train-jpg", suffix=".jpg")
 print(len(items.files), "files; the first is", items.files[0].name)
 

@@ -78,7 +78,7 @@ pixels, classes = draw_street(np.random.default_rng(s.seed))        # (h, w, 3),
 street = (torch.from_numpy(pixels).permute(2, 0, 1) / 255).expand(4, -1, -1, -1)    # (4, 3, h, w)
 mask = torch.from_numpy(classes).expand(4, -1, -1)                  # (4, h, w)
 draws = get_transforms().draw(4, torch.Generator().manual_seed(s.seed))
-print("mirrored", draws.k.tolist(), "turned by degrees", draws.degrees.tolist())
+print("mirrored", draws.k.tolist(), "turned by degrees", draws.degrees.numpy().round(1))
 streets, masks = apply(draws, street, mask)
 pictures = [overlay(to_pil(x), y) for x, y in zip([street[0], *streets], [mask[0], *masks])]
 show(grid(pictures, ["as it was", "0", "1", "2", "3"], 5), out / "masks.png")

@@ -45,7 +45,7 @@ score = accuracy_thresh(logits, truth, 0.2)
 print("by hand", by_hand, "ours", float(score))
 
 # %% A metric tells you how the model does. It has no gradient, so it does not affect training
-print(accuracy_thresh(logits.clone().requires_grad_(), truth, 0.2).hits.requires_grad)
+print("has a gradient:", accuracy_thresh(logits.requires_grad_(), truth).hits.requires_grad)
 
 # %% A Score is a fraction, so the scores of batches can be added, also if a batch is smaller
 first, second = (accuracy_thresh(logits[i], truth[i], 0.5) for i in (slice(2), slice(2, 3)))
@@ -59,7 +59,7 @@ def acc_02_by_hand(logits, truth):
     return accuracy_thresh(logits, truth, thresh=0.2)
 
 
-print(float(acc_02_by_hand(logits, truth)))
+print("by hand", float(acc_02_by_hand(logits, truth)))
 
 # %% partial makes such a function for you. It does nothing else
 acc_02 = partial(accuracy_thresh, thresh=0.2)
@@ -83,7 +83,7 @@ f2 = (1 + 2 ** 2) * precision * recall / (2 ** 2 * precision + recall)
 print(f"by hand F1 {f1:.6f} F2 {f2:.6f} ours {float(fbeta(logits[:1], truth[:1])):.6f}")
 
 # %% Kaggle ranks by the mean of all tiles' F2
-print(f"{float(fbeta(logits, truth)):.6f}")
+print(f"F2 of three tiles {float(fbeta(logits, truth)):.6f}")
 
 # %% Why accuracy flatters: a tile has three of 17 tags. Predict no tag, and most answers are right
 tags = planet_tags(s.tiles, s.seed)

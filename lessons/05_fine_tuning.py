@@ -36,7 +36,8 @@ src = split.label_from_csv(label_delim=" ")
 print(len(src.train), "tiles for training,", len(src.target.classes), "tags")
 
 # %% A body that knows pictures of another kind: negatives of the tiles
-# A small task stands in for ImageNet: say which of four kinds of weather a negative shows.
+# A small task stands in for ImageNet: say which of four kinds of weather a negative shows. The
+# first valid_losses are huge, since the running means of BatchNorm lag behind the weights.
 weather = dict(zip(src.files, map(weather_in, src.labels)))
 negatives = (split.label_from_func(weather.get).transform(size=s.size).databunch(bs=32)
              .normalize(([1, 1, 1], [-1, -1, -1])))                     # (x - 1) / -1 = 1 - x
@@ -79,8 +80,7 @@ print(f"after training: {distance():.2f} deviations")
 show(learn.recorder.plot_lr(), out / "one-cycle.png")
 
 # %% A slice gives a rate to each group. With one number, the others get a tenth of the head's rate
-# In the lecture's fastai they got a third.
-print("slice(1e-2):", group_rates(slice(1e-2), 3))
+print("slice(1e-2):", group_rates(slice(1e-2), 3))        # in the lecture's fastai, a third
 
 # %% With two numbers, each group's rate is the rate of the group before, times the same factor
 # Early layers know edges and colours, which all pictures have. So they need to change least.

@@ -116,7 +116,7 @@ learn.save(run.kept / "stage-2-small.pth", overwrite=True)
 # %% Go on with bigger tiles. The network stays, and only its data changes
 learn.data = data = loaders(src, big)
 print("a tile is now", tuple(data.train_ds[0][0].shape))
-print("before it is trained on these:", learn.validate())
+print(f"F2 before training on these: {learn.validate()['fbeta(thresh=0.2)']:.3f}")
 learn.freeze()
 curve = lr_find(learn, num_it=num_it)
 show(curve.plot(), out / "lr-3.png")

@@ -65,7 +65,8 @@ src = (SegmentationList.from_folder(path / "images")
        .label_from_func(get_y_fn, classes=codes))
 file = src.files[0]
 mask = open_mask(get_y_fn(file))                                                # (h, w)
-print(len(codes), "classes:", *codes, "\n", file.name, tuple(mask.shape), mask)
+print(len(codes), "classes:", *codes)
+print(file.name, tuple(mask.shape), mask)
 show(overlay(to_pil(open_image(file)), mask), out / "mask.png")
 src_size = s.size if any(s.size) else image_size(file)
 

@@ -70,9 +70,9 @@ def augment():
 
 figures |= race({"augment": augment}, s.rounds)
 
-# %% The whole input path should take little more of the processor's time than these two parts
-# Workers take more of it, because they are started for each epoch. But they read on other cores
-# while the network trains. Once all pictures are in memory, nothing is left to read.
+# %% The whole input path takes little more of the processor's time than these parts; workers more
+# Workers are started for each epoch, which is long for so few pictures. But they read on other
+# cores while the network trains. Once all pictures are in memory, nothing is left to read.
 in_memory = tiles_of(folder, s.size, s.bs, cache=True)
 workers = tiles_of(folder, s.size, s.bs, num_workers=2)
 threads = torch.get_num_threads()

@@ -34,7 +34,6 @@ class Settings:
 
 
 s = read_settings(Settings, __doc__, bare=("model", "pictures"))
-out = start_page(s.out)
 
 # %% The model. Its file says how large pictures should be, and how to normalize them
 try:
@@ -43,6 +42,7 @@ try:
     files = picture_files(pictures) if pictures.is_dir() else [pictures]
 except ValueError as error:
     sys.exit(f"predict.py: {error}")
+out = start_page(s.out)
 thresh = model.thresh if s.thresh < 0 else s.thresh
 print(type(model.target).__name__, "of", len(model.classes), "classes, size", model.size)
 is_mask = isinstance(model.target, Masks)

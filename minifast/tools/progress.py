@@ -27,7 +27,7 @@ def bar(items: Iterable, total: int, label: str,
                 last, rate = now, done / max(now - start, 1e-9)
                 line = (f"{label} {'█' * round(20 * done / total):·<20} {done}/{total} "
                         f"{rate:.1f}/s {minutes((total - done) / rate)} left")
-                line += f" loss {loss():.4f}" if loss else ""
+                line += f" loss {loss():.4f}".replace(" loss nan", "") if loss else ""  # none yet
                 print("\r" + line.ljust(width), end="", flush=True)
                 width = len(line)
     finally:

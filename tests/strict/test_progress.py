@@ -46,6 +46,12 @@ def test_the_bar_shows_how_far_it_is_and_overwrites_a_longer_line(terminal, caps
     assert f"train {'█' * 20} 4/4 2.0/s 00:00 left loss 0.3333" in end and screen(shown + end) == ""
 
 
+def test_before_a_loss_is_read_none_is_shown(terminal, capsys):
+    for _ in bar(range(2), 2, "train", lambda: float("nan")):
+        terminal.append(terminal[-1] + 0.5)
+    assert "2/2" in (printed := capsys.readouterr().out) and "nan" not in printed
+
+
 def test_it_is_drawn_each_quarter_of_a_second_and_after_the_last_item(terminal, capsys):
     drawn = []
     for number in bar(range(7), 7, "valid", lambda: drawn.append(number) or 0.0):
