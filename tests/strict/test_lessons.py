@@ -30,7 +30,7 @@ from kit.page import Page, cell_html, show
 from kit.sample_data import CODES, camvid, draw_street, draw_tile, planet, planet_tags
 from kit.settings import read_settings
 from kit.stages import Run, device_name
-from kit.timing import Figure, bare_loop, bars, our_loop, race, ratio
+from kit.timing import Figure, bare_loop, bars, our_loop, race, ratio, training_step
 
 LESSONS = Path(__file__).parents[2] / "lessons"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (LESSONS.parent, LESSONS)))}
@@ -629,10 +629,10 @@ def test_where_time_goes_measures_parts_and_wholes(meanwhile):
         assert picture.height > 10 * len(figures)
 
 
-def test_the_unit_of_time_is_measured_alone(tmp_path):
-    printed = run("09_where_time_goes.py", tmp_path / "out", "--unit", "--rounds", "1")
-    assert re.search(r"a training step takes \d+\.\d{3} s\n$", printed)
-    assert not (tmp_path / "out").exists()
+def test_the_unit_of_time_is_one_training_step(capsys):
+    seconds = training_step(rounds=1)
+    pictures = float(re.search(r"training step +([\d,]+) pictures", capsys.readouterr().out)[1])
+    assert 32 / seconds == pytest.approx(pictures, abs=0.5)
 
 
 def test_the_data_block_lesson_shows_what_it_says(meanwhile):
