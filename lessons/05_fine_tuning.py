@@ -55,7 +55,7 @@ def loaders(size):
 learn = cnn_learner(loaders(s.size), resnet18, ["fbeta"], pretrained=body)
 print(learn.summary())
 
-# %% These few belong to BatchNorm. It remembers what is usual, and that was usual for negatives
+# %% These few belong to BatchNorm. It remembers what was usual in training, here for negatives
 # It subtracts the mean of each channel, and divides by the standard deviation. How many deviations
 # are the means that it remembers away from those of your tiles?
 conv, norm = learn.model.body[:2]
