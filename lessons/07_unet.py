@@ -52,7 +52,7 @@ print(tuple(x.shape), "->", tuple(logits.shape))                    # (n, 3, h, 
 listed, truth = logits.movedim(1, -1).reshape(n * h * w, c), y.reshape(n * h * w)
 print("as by hand:", torch.allclose(pixel_loss(logits, y), F.cross_entropy(listed, truth)))
 
-# %% By hand, its accuracy: the share of right pixels among those that have a label
+# %% By hand, its accuracy: how many of the labelled pixels are right?
 labelled = truth != void
 by_hand = (listed.argmax(dim=1) == truth)[labelled].float().mean().item()
 print(f"by hand {by_hand:.6f} ours {float(foreground_accuracy(logits, y, void)):.6f}")
