@@ -331,17 +331,17 @@ def square(n):
 
 
 # A comment inside.
-thread = Thread(target=square, args=[7])
-print("with threads")
+print("with another function")
 pages.append((out / "index.html").read_text())
-thread.start()
-thread.join()
 os.chdir("/")
 
 
 # %% It is called from another cell
 
 square(5)
+thread = Thread(target=square, args=[7])
+thread.start()
+thread.join()
 assert ["after the picture" in page.split("</pre>")[2] for page in pages] == [False, True]
 assert [page.count("<img") for page in pages] == [0, 1]
 assert len(sys.argv) < 4, "one flag too many"
@@ -363,9 +363,9 @@ def test_a_page_has_the_cells_what_they_printed_and_their_pictures_in_order(less
         "<h2>One &lt;cell&gt;</h2>", "<p>With a comment, over\ntwo lines.", "show(Image.new(",
         ">1 &lt; 4 9</span>", "data:image/png", "a &amp; b.png</span>",
         ">after the picture</span></pre>", "<h2>A cell with a function</h2>", "# A comment inside.",
-        ">the square of 7 is 49</span></pre>", "<h2>It is called from another cell</h2>",
-        "square(5)\n",
-        ">the square of 5 is 25</span>", ">The lesson has ended.</span>")]
+        ">with another function</span></pre>", "<h2>It is called from another cell</h2>",
+        "square(5)\n", ">the square of 5 is 25</span>",
+        ">the square of 7 is 49</span>", ">The lesson has ended.</span>")]
     assert places == sorted(places)
     assert page.count("Read first") == 1                        # the docstring is not code as well
     assert pictures_on(page) == [(tmp_path / "out" / "a & b.png").read_bytes()]
@@ -427,6 +427,20 @@ def test_a_page_is_written_whole_or_not_at_all(monkeypatch, lesson, tmp_path):
     with pytest.raises(OSError, match="no space left"):
         page.save()
     assert page.file.read_bytes() == before
+
+
+def test_a_lesson_goes_on_if_its_page_cannot_be_written(tmp_path):
+    (tmp_path / "lesson.py").write_text("""import sys
+from kit.page import start_page
+page = start_page(sys.argv[2]) / "index.html"
+page.unlink()
+page.mkdir()                                        # no file can take its place
+# %% One
+print("one")
+# %% Two
+print("two")
+""")
+    assert "# Two\ntwo\n" in run(tmp_path / "lesson.py", tmp_path / "out")
 
 
 def test_sentences_are_wrapped_on_a_narrow_screen_and_tables_are_not():
