@@ -18,8 +18,7 @@ from minifast.vision import ARCHS, cnn_learner
 from kit.page import show, start_page
 from kit.sample_data import planet
 from kit.settings import read_settings
-from kit.stages import device_name
-from kit.timing import (bare_loop, bars, batches_of, our_loop, race, ratio, tiles_of,
+from kit.timing import (bare_loop, bars, batches_of, device_name, our_loop, race, ratio, tiles_of,
                         training_step)
 
 

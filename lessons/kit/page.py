@@ -1,5 +1,4 @@
-"""A lesson's page: its cells, what they printed, and their pictures, in order. It is one HTML file,
-and it is rewritten whenever a new cell begins to print."""
+"""A lesson's page: one HTML file with its cells, what they printed, and their pictures."""
 
 import atexit
 from base64 import b64encode
@@ -10,19 +9,17 @@ from pathlib import Path
 import re
 import sys
 from traceback import walk_stack
-from typing import TextIO
 
 from PIL import Image
 
 from minifast.tools.files import write_atomic
 
-HEAD = """<!DOCTYPE html><html lang="en"><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1"><title>minifast</title><style>
-body { font: 17px/1.55 system-ui, sans-serif; max-width: 60rem; margin: auto; padding: 1rem; }
-pre { font: 13px/1.45 ui-monospace, monospace; overflow-x: auto; padding: .6rem .8rem; }
-.code { background: #f5f4f0; } .printed { border-left: 3px solid #1f77b4; }
-pre span { white-space: pre-wrap; } p { max-width: 44rem; } img { max-width: 100%; }
-</style>"""
+HEAD = """<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>minifast</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><style>
+body { font: 17px/1.55 system-ui, sans-serif; max-width: 60rem; margin: auto; padding: 1rem }
+pre { font: 13px/1.45 ui-monospace, monospace; overflow-x: auto; padding: .6rem .8rem }
+.code { background: #eee } .printed { border-left: 3px solid #1f77b4 } pre:empty { display: none }
+pre span { white-space: pre-wrap } p { max-width: 44rem } img { max-width: 100% }</style>"""
 
 
 def start_page(folder: str) -> Path:
@@ -51,7 +48,7 @@ def show(picture: Image.Image, file: Path) -> Image.Image:
 class Page:
     """Stands in for sys.stdout: passes on what is printed, and keeps it for the page."""
 
-    def __init__(self, lesson: str, file: Path, terminal: TextIO):
+    def __init__(self, lesson: str, file: Path, terminal: object):
         self.lesson, self.file, self.terminal = lesson, file, terminal
         self.source = Path(lesson).read_text(encoding="utf-8-sig")
         self.cells = re.split("^# %% ?", self.source, flags=re.MULTILINE)
@@ -71,7 +68,7 @@ class Page:
         for frame, line in walk_stack(sys._getframe()):
             if (frame.f_code.co_filename, frame.f_code.co_name) == (self.lesson, "<module>"):
                 cell = sum(each.startswith("# %%") for each in self.source.splitlines()[:line])
-        if cell != self.cell:
+        if cell != self.cell:                       # a new cell: write the page again
             self.cell = cell
             with suppress(OSError):                 # the page may be late; training should go on
                 self.save()
@@ -79,14 +76,12 @@ class Page:
         self.outputs[cell].append(html)
 
     def save(self) -> None:
-        """Write the page as it is now."""
         page = HEAD + "".join(map(cell_html, self.cells, map("".join, self.outputs)))
         write_atomic(self.file, page.encode(errors="backslashreplace"))     # for odd file names
 
     def end(self) -> None:
         error = getattr(sys, "last_value", None)
-        print(f"\nThe lesson was stopped by {error!r}." if error else "\nThe lesson has ended.")
-        print(f"Its page: {self.file}")
+        print("\nThe lesson", f"failed: {error!r}." if error else "has ended.", "Page:", self.file)
         self.save()
 
 
@@ -101,6 +96,5 @@ def cell_html(cell: str, output: str) -> str:
     output = re.sub("^.*\r(?!\n)", "", output, flags=re.MULTILINE)     # no progress bars
     # Only tables have two spaces in a row. All other lines wrap on a narrow screen.
     output = re.sub("^(?!.*  ).+", r"<span>\g<0></span>", output.strip("\n"), flags=re.MULTILINE)
-    return (f"<h2>{escape(title)}</h2><p>{text}"
-            + f'<pre class="code">{escape(code.strip())}</pre>' * bool(code.strip())
-            + f'<pre class="printed">{output}</pre>' * bool(output))
+    return (f'<h2>{escape(title)}</h2><p>{text}<pre class="code">{escape(code.strip())}</pre>'
+            f'<pre class="printed">{output}</pre>')

@@ -16,6 +16,7 @@ from minifast.learner import Learner
 from minifast.listing import picture_files
 from minifast.loader import imagenet_stats
 from minifast.targets import Categories, Tags
+from minifast.tools.device import cores
 from minifast.tools.draw import COLOURS, FONT, INK, LINE_HEIGHT, MARGIN
 from minifast.transforms import get_transforms
 from minifast.vision import ARCHS
@@ -109,6 +110,11 @@ def training_step(rounds: int) -> float:
     learn = Learner(data, ARCHS["resnet34"]())
     figures = race({"training step": lambda: bare_loop(learn)}, rounds)
     return 32 / figures["training step"].rate
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or `cpu, 3 cores`."""
+    return torch.cuda.get_device_name() if device.type == "cuda" else f"cpu, {cores()} cores"
 
 
 def bars(figures: dict[str, Figure], width: int = 760) -> Image.Image:
