@@ -180,16 +180,6 @@ def test_files_of_other_folders_are_left_out_and_need_no_label():
     assert src.labels == (None, "x", None, "x", "y")
 
 
-def test_a_linked_folder_is_split_and_labelled_as_one_of_the_data(tmp_path):
-    save_picture(tmp_path / "data" / "train" / "dog" / "1.png")
-    save_picture(tmp_path / "disk" / "dog" / "2.png")
-    (tmp_path / "data" / "valid").symlink_to(tmp_path / "disk")
-    data = bunch(ImageList.from_folder(str(tmp_path / "data")).split_by_folder()
-                 .label_from_folder())
-    assert data.classes == ["dog"]
-    assert data.valid_ds.files == [tmp_path / "data" / "valid" / "dog" / "2.png"]
-
-
 def test_split_by_fname_file_goes_by_names_whatever_their_folders(tmp_path):
     src = ImageList(tmp_path / "x", tuple(map(Path, ("a.png", "b.png", "sub/c.png", "d.png"))))
     (tmp_path / "valid.txt").write_text("c.png\n\n elsewhere/a.png \n")
