@@ -29,7 +29,7 @@ class ImageList:
 
     path: Path                                              # step 1: the folder of all files
     files: tuple[Path, ...]                                 # step 1: one for each item
-    rows: tuple[dict[str, str], ...] | None = None          # step 1: of the CSV, one for each item
+    rows: dict[Path, dict[str, str]] | None = None          # step 1: of the CSV, for each file
     train: tuple[int, ...] | None = None                    # step 2: item numbers
     valid: tuple[int, ...] | None = None                    # step 2
     labels: tuple | None = None                             # step 3: one for each item
@@ -54,7 +54,7 @@ class ImageList:
         if (folder / (column + suffix)).is_file():
             raise ValueError(f"{csv}, line 1 is a picture; write a header above: image_name,tags")
         unique(f"picture names in {csv}", files)
-        return cls(Path(path), tuple(files), tuple(rows))
+        return cls(Path(path), tuple(files), dict(zip(files, rows)))
 
     @classmethod
     def from_folder(cls, path: Path | str) -> "ImageList":
@@ -62,13 +62,10 @@ class ImageList:
         return cls(Path(path), picture_files(Path(path)))
 
     def filter_by_func(self, keep: Callable[[Path], bool]) -> "ImageList":
-        """Only the files for which keep(file) is true. This comes before the split."""
-        if self.train is not None:
-            raise ValueError("filter_by_func comes too late: call it before split_...")
-        kept = [i for i, file in enumerate(self.files) if keep(file)]
-        check.between("number of pictures that are kept", len(kept), 1)
-        rows = None if self.rows is None else tuple(self.rows[i] for i in kept)
-        return replace(self, files=tuple(self.files[i] for i in kept), rows=rows)
+        """A new list of the files for which keep(file) is true. The split comes after this."""
+        files = tuple(filter(keep, self.files))
+        check.between("number of pictures that are kept", len(files), 1)
+        return ImageList(self.path, files, self.rows)
 
     def split_by_rand_pct(self, valid_pct: float = 0.2, seed: int = 42) -> "ImageList":
         """int(valid_pct * n) random items are for validation. fastai v1 draws the same items after
@@ -84,15 +81,15 @@ class ImageList:
         if not train or not valid or len(train) + len(valid) != n:
             raise ValueError("for validation wanted some different numbers from 0 to "
                              f"{n - 1}, got {len(valid)}: {check.some(valid)}")
-        return self._split(train, valid)
+        return replace(self, train=tuple(train), valid=tuple(valid))
 
     def split_by_folder(self, train: str = "train", valid: str = "valid") -> "ImageList":
         """Files in path/train are for training, in path/valid for validation. Others drop out."""
-        tops = [file.relative_to(self.path).parts[0] for file in self.files]
+        tops = {file: file.relative_to(self.path).parts[0] for file in self.files}
         for folder in (train, valid):
-            check.one_of(f"folder of pictures in {self.path}", folder, sorted(set(tops)))
-        return self._split(*([i for i, top in enumerate(tops) if top == folder]
-                             for folder in (train, valid)))
+            check.one_of(f"folder of pictures in {self.path}", folder, sorted(set(tops.values())))
+        src = self.filter_by_func(lambda file: tops[file] in (train, valid))
+        return src.split_by_idx([i for i, file in enumerate(src.files) if tops[file] == valid])
 
     def split_by_fname_file(self, name: str) -> "ImageList":
         """The files whose names are the lines of a text file, path/name, are for validation."""
@@ -105,18 +102,13 @@ class ImageList:
 
     def split_none(self) -> "ImageList":
         """Everything is for training; there will be no validation."""
-        return self._split(range(len(self.files)), [])
-
-    def _split(self, train: Sequence[int], valid: Sequence[int]) -> "ImageList":
-        if self.train is not None:
-            raise ValueError("this list is split already; start from the list before the split")
-        return replace(self, train=tuple(train), valid=tuple(valid))
+        return replace(self, train=tuple(range(len(self.files))), valid=())
 
     def label_from_csv(self, label_delim: str | None = None, column: int | str = 1) -> "ImageList":
         """The label is a field of the CSV: one class, or tags with label_delim between them."""
         self._need_first(self.rows, "label_from_csv", "ImageList.from_csv")
-        column = column_of(self.rows, column)
-        labels = {file: row[column] for file, row in zip(self.files, self.rows)}
+        column = column_of(self.rows.values(), column)
+        labels = {file: row[column] for file, row in self.rows.items()}
         if label_delim is not None:
             labels = {file: sorted({tag.strip() for tag in label.split(label_delim)} - {""})
                       for file, label in labels.items()}
@@ -134,14 +126,9 @@ class ImageList:
         classes  in the order of the model's outputs; None, but not for masks: all labels, sorted
         div      for masks of 0 and 255, which stand for the classes 0 and 1
         """
-        self._need_first(self.train, "a label", "split_by_rand_pct(0.2) or another split_...")
-        # split_by_folder leaves files out, which may have no label.
-        labels = {self.files[i]: func(self.files[i]) for i in (*self.train, *self.valid)}
-        if all(isinstance(label, Path) for label in labels.values()):
-            target = _masks_for(labels, classes, div)
-        else:
-            target = _classes_for(labels, classes)
-        return replace(self, labels=tuple(map(labels.get, self.files)), target=target)
+        self._need_first(self.train, "a label", "split_by_... or split_none (after filter_by_func)")
+        labels = tuple(map(func, self.files))
+        return replace(self, labels=labels, target=_target_for(self.files, labels, classes, div))
 
     def transform(self, tfms: Transforms = None, size: int | tuple[int, int] | None = None,
                   method: str | None = None) -> "ImageList":
@@ -184,30 +171,24 @@ class ImageList:
 SegmentationList = ImageList                # v1's name, for where the labels are files of masks
 
 
-def _masks_for(labels: dict[Path, Path], classes: Sequence[str] | None, div: bool) -> Masks:
-    """The kind of target if the label of each file is the file of a mask."""
-    check.between("number of classes=codes", len([] if classes is None else classes), 1)
+def _target_for(files: Sequence[Path], labels: Sequence, classes: Sequence[str] | None,
+                div: bool) -> Target:
+    """Masks if the labels are Paths, Categories if they are strings, Tags if they are lists."""
+    kind = next((kind for kind in (Path, str) if isinstance(labels[0], kind)), (list, tuple, set))
+    parts = [label if isinstance(label, (list, tuple, set)) else [label] for label in labels]
+    if classes is None and kind is not Path:
+        classes = sorted({str(part) for label in parts for part in label} - {""})
+    classes = [] if classes is None else list(map(str, classes))
+    check.between("number of classes=codes", len(classes), 1)
     unique("classes", classes)
-    missing = [file for file, mask in labels.items() if not mask.is_file()]
-    if missing:
-        raise ValueError(f"{len(missing)} of {len(labels)} pictures have no mask, such as "
-                         f"{missing[0]}, whose mask would be {labels[missing[0]]}")
-    return Masks(list(map(str, classes)), div)
-
-
-def _classes_for(labels: dict[Path, object], classes: Sequence[str] | None) -> Categories | Tags:
-    """The kind of target if the label of each file is a class, or a list of tags."""
-    kind = str if isinstance(next(iter(labels.values())), str) else (list, tuple, set)
-    tags = {file: [label] if kind is str else label for file, label in labels.items()}
-    for file, label in labels.items():
-        if not isinstance(label, kind) or not all(isinstance(tag, str) for tag in tags[file]):
-            raise ValueError(f"{file} has the label {label!r}; wanted for every file a string, or "
-                             "for every file a list of strings, or the Path of a mask")
-    classes = sorted(set().union(*tags.values()) - {""}) if classes is None else list(classes)
-    check.between("number of classes in the labels", len(classes), 1)
-    unique("classes", classes)
-    target = (Categories if kind is str else Tags)(classes)
-    for file, names in tags.items():
-        for name in names:
-            check.one_of(f"class in the label of {file} (masks need a Path)", name, classes)
-    return target
+    known = Path.is_file if kind is Path else classes.__contains__
+    odd = [i for i, label in enumerate(labels)
+           if not isinstance(label, kind) or not all(map(known, parts[i]))]
+    if odd:
+        raise ValueError(f"{len(odd)} of {len(files)} labels do not fit: {files[odd[0]]} has the "
+                         f"label {labels[odd[0]]!r}; wanted for all files a class, or a list of "
+                         "classes, or the Path of a mask that exists. The classes are "
+                         f"{check.some(classes, 20)}")
+    if kind is Path:
+        return Masks(classes, div)
+    return Categories(classes) if kind is str else Tags(classes)

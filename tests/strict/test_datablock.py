@@ -105,19 +105,19 @@ def test_filter_by_func_leaves_files_out_and_keeps_the_labels_of_the_others(tmp_
     assert src.labels == ("b", "c", "b") and src.target.classes == ["b", "c"]
     found = ImageList.from_folder(tmp_path).filter_by_func(lambda file: file.stem == "item3")
     assert found.files == (tmp_path / "pics" / "item3.png",) and found.rows is None
-    for split in (src, found.split_none()):
-        with pytest.raises(ValueError, match="filter_by_func.*late"):
-            split.filter_by_func(lambda file: True)
+    for late in (src, found.split_none()):                      # a filter forgets the split
+        with pytest.raises(ValueError, match="split_.*after filter_by_func"):
+            late.filter_by_func(lambda file: True).label_from_folder()
 
 
-def test_a_filter_keeps_something_and_a_list_is_split_once():
-    src = made_up("a.jpg", "b.jpg")
+def test_a_filter_keeps_something_and_a_second_split_replaces_the_first():
+    src = made_up("a/1.jpg", "b/2.jpg", "c/3.jpg")
     with pytest.raises(ValueError, match=r"\b0$"):
         src.filter_by_func(lambda file: False)
-    for again in (lambda: src.split_none().split_none(), lambda: src.split_by_idx([0]).split_none(),
-                  lambda: src.split_none().split_by_rand_pct(0.5)):
-        with pytest.raises(ValueError, match="split already"):
-            again()
+    for first in (src.split_none(), src.split_by_idx([1, 0]), src.split_none().label_from_folder()):
+        second = first.split_by_idx([2])
+        assert (second.train, second.valid) == ((0, 1), (2,))
+        assert second.label_from_folder() == src.split_by_idx([2]).label_from_folder()
 
 
 # Step 2: split
@@ -177,7 +177,7 @@ def test_files_of_other_folders_are_left_out_and_need_no_label():
     asked = {}
     src = split.label_from_func(lambda file: asked.setdefault(file.name, file.parent.name))
     assert sorted(asked) == ["2.png", "4.png", "5.png"]
-    assert src.labels == (None, "x", None, "x", "y")
+    assert [file.name for file in src.files] == sorted(asked) and src.labels == ("x", "x", "y")
 
 
 def test_split_by_fname_file_goes_by_names_whatever_their_folders(tmp_path):
