@@ -186,9 +186,8 @@ def _target_for(files: Sequence[Path], labels: Sequence, classes: Sequence[str] 
            if not isinstance(label, kind) or not all(map(known, parts[i]))]
     if odd:
         raise ValueError(f"{len(odd)} of {len(files)} labels do not fit: {files[odd[0]]} has the "
-                         f"label {labels[odd[0]]!r}; wanted for all files a class, or a list of "
-                         "classes, or the Path of a mask that exists. The classes are "
-                         f"{check.some(classes, 20)}")
+                         f"label {labels[odd[0]]!r}; wanted for all one of these classes, or a "
+                         f"list, or the Path of a mask that exists: {check.some(classes, 20)}")
     if kind is Path:
         return Masks(classes, div)
     return Categories(classes) if kind is str else Tags(classes)

@@ -1,7 +1,6 @@
 """The loaders of one task, held together: training, validation and, if there is one, a test set."""
 
 from dataclasses import replace
-from math import inf
 from pathlib import Path
 
 from PIL import Image
@@ -42,12 +41,11 @@ class DataBunch:
         device = device or default_device()
         if num_workers is None:
             num_workers = 0 if device.type == "cpu" else max(1, min(8, cores() // processes.COUNT))
-        val_bs = bs if val_bs is None else val_bs
         how = seed, num_workers, device
         train_tfms, valid_tfms = tfms if isinstance(tfms, (tuple, list)) else (tfms, None)
         train_dl = Loader(train_ds, bs, True, *how, train_tfms)
         valid_dl, test_dl = (None if dataset is None
-                             else Loader(dataset, val_bs, False, *how, valid_tfms)
+                             else Loader(dataset, val_bs or bs, False, *how, valid_tfms)
                              for dataset in (valid_ds, test_ds))
         for loader in (train_dl, valid_dl):
             if cache and loader is not None:
@@ -74,8 +72,7 @@ class DataBunch:
     def need(self, name: str) -> Loader | Target:
         """The loader or the target with this name. Raises ValueError if there is none."""
         if getattr(self, name) is None:
-            raise ValueError(f"no {name}: valid_dl needs a split, test_dl add_test_folder, and "
-                             "target labels")
+            raise ValueError(f"no {name}; first split, call add_test_folder or give a target")
         return getattr(self, name)
 
     def show_batch(self, rows: int = 3, train: bool = True) -> Image.Image:
@@ -106,20 +103,18 @@ def preload(loader: Loader) -> None:
         print(f"cache=True has no effect: {n:,} items take {size / 1e9:.2f} GB, and "
               f"{free / 1e9:.2f} GB are free. Give cache=False, or a smaller size")
         return
-    memory = [part.new_empty(n, *part.shape[1:]) for part in (x, y)]
-    batches = [range(n)[start:start + 16] for start in range(0, n, 16)]
-    read = loader.read(batches, max(1, cores() // processes.COUNT))
-    for numbers, batch in zip(batches, bar(read, len(batches), "decode")):
-        for part, items in zip(memory, batch):
-            part[numbers.start:numbers.stop] = items
+    xs, ys = (part.new_empty(n, *part.shape[1:]) for part in (x, y))
+    parts = [slice(start, start + 16) for start in range(0, n, 16)]
+    read = loader.read([range(n)[part] for part in parts], max(1, cores() // processes.COUNT))
+    for part, (x, y) in zip(parts, bar(read, len(parts), "decode")):
+        xs[part], ys[part] = x, y
     if loader.device.type == "cuda" and size <= torch.cuda.mem_get_info(loader.device)[0] / 4:
-        memory = [part.to(loader.device) for part in memory]
-    loader.memory = tuple(memory)
+        xs, ys = xs.to(loader.device), ys.to(loader.device)
+    loader.memory = xs, ys
 
 
 def _free_memory() -> float:
     """Bytes of main memory that can be taken. Only Linux tells; elsewhere there is no limit."""
-    if not Path("/proc/meminfo").exists():
-        return inf
-    words = Path("/proc/meminfo").read_text().split()
-    return 1024 * int(words[words.index("MemAvailable:") + 1])
+    meminfo = Path("/proc/meminfo")
+    words = meminfo.read_text().split() if meminfo.exists() else ["MemAvailable:", "inf"]
+    return 1024 * float(words[words.index("MemAvailable:") + 1])

@@ -34,16 +34,11 @@ class Dataset:
         picture = open_image(self.files[i], self.size, self.method)
         if self.labels is None:
             return picture, torch.empty(0)
-        if isinstance(self.target, Masks):
-            _check_mask(self.files[i], self.labels[i])
-            return picture, self.target.encode(self.labels[i], self.size, self.method)
-        return picture, self.target.encode(self.labels[i])
-
-
-def _check_mask(picture: Path, mask: Path) -> None:
-    """Raise ValueError if a mask has another size than its picture."""
-    (size, turn), (mask_size, mask_turn) = header(picture), header(mask)
-    if size != mask_size:
-        raise ValueError(f"mask {mask} has {mask_size} rows and columns and EXIF orientation "
-                         f"{mask_turn}, its picture {picture} has {size} and {turn}; is it the "
-                         "mask of another picture, or is only one of them turned?")
+        if not isinstance(self.target, Masks):
+            return picture, self.target.encode(self.labels[i])
+        (size, turn), (mask_size, mask_turn) = header(self.files[i]), header(self.labels[i])
+        if size != mask_size:
+            raise ValueError(f"mask {self.labels[i]} has {mask_size} rows and columns and EXIF "
+                             f"orientation {mask_turn}, its picture {self.files[i]} has {size} and "
+                             f"{turn}; is it of another picture, or is only one of them turned?")
+        return picture, self.target.encode(self.labels[i], self.size, self.method)

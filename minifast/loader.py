@@ -53,9 +53,8 @@ class Loader:
     memory: Batch | None = field(default=None, repr=False)      # all items, after preload
 
     def __post_init__(self):
-        check.between("number of items in a data set", len(self.dataset), 1)
-        check.between("bs", min(self.bs, len(self.dataset)), processes.COUNT if self.train else 1)
-        check.between("num_workers", self.num_workers, 0)
+        check.between("bs, and the number of items in a data set,",
+                      min(self.bs, len(self.dataset)), processes.COUNT if self.train else 1)
         if self.stats:
             # Once and for all: a copy for each batch would make a GPU wait.
             self.stats = tuple(torch.as_tensor(part, device=self.device) for part in self.stats)
@@ -68,8 +67,7 @@ class Loader:
         if self.train:
             self.epoch += 1
             batches = [items[processes.RANK::processes.COUNT] for items in batches]     # a share
-        num_workers = self.num_workers if self.memory is None else 0
-        for number, (x, y) in enumerate(self.read(batches, num_workers)):
+        for number, (x, y) in enumerate(self.read(batches, self.num_workers)):
             yield self.ready(x, y, generator_for(self.seed, epoch, number))
 
     def item_numbers(self, epoch: int) -> list[list[int]]:
@@ -101,7 +99,7 @@ class Loader:
     def read(self, batches: list[Sequence[int]], num_workers: int) -> Iterator[Batch]:
         """Batches of the items with these numbers. Workers, if any, read several at a time."""
         # Workers are forked, on Linux. Elsewhere each would run the script, a lesson, once more.
-        if num_workers == 0 or sys.platform != "linux":
+        if num_workers == 0 or self.memory is not None or sys.platform != "linux":
             yield from map(self._batch, batches)
             return
         loader = DataLoader(
