@@ -68,8 +68,7 @@ class ImageList:
         return ImageList(self.path, files, self.rows)
 
     def split_by_rand_pct(self, valid_pct: float = 0.2, seed: int = 42) -> "ImageList":
-        """int(valid_pct * n) random items are for validation. fastai v1 draws the same items after
-        numpy.random.seed(seed)."""
+        """int(valid_pct * n) random items are for validation: fastai v1's for the same seed."""
         check.between("valid_pct", valid_pct, 0, 1)
         order = numpy.random.RandomState(seed).permutation(len(self.files))
         return self.split_by_idx(order[:int(valid_pct * len(order))])
@@ -159,8 +158,8 @@ class ImageList:
         how = self.target, self.size, self.method
         train_ds, valid_ds = (
             Dataset([self.files[i] for i in numbers], [self.labels[i] for i in numbers], *how)
-            if numbers else None for numbers in (self.train, self.valid))
-        test_ds = Dataset(self.test, None, *how) if self.test else None
+            for numbers in (self.train, self.valid))
+        test_ds = Dataset(self.test, None, *how)
         return DataBunch.create(train_ds, valid_ds, test_ds, self.target, self.tfms, bs, **more)
 
     def _need_first(self, done: object, step: str, first: str = "label_from_csv or label_from_..."):
@@ -175,19 +174,20 @@ def _target_for(files: Sequence[Path], labels: Sequence, classes: Sequence[str] 
                 div: bool) -> Target:
     """Masks if the labels are Paths, Categories if they are strings, Tags if they are lists."""
     kind = next((kind for kind in (Path, str) if isinstance(labels[0], kind)), (list, tuple, set))
-    parts = [label if isinstance(label, (list, tuple, set)) else [label] for label in labels]
+    names = [label if isinstance(label, (list, tuple, set)) else [label] for label in labels]
     if classes is None and kind is not Path:
-        classes = sorted({str(part) for label in parts for part in label} - {""})
+        # As text: an odd label, such as None, should get as far as the error that names its file.
+        classes = sorted({str(name) for label in names for name in label} - {""})
     classes = [] if classes is None else list(map(str, classes))
     check.between("number of classes=codes", len(classes), 1)
     unique("classes", classes)
     known = Path.is_file if kind is Path else classes.__contains__
     odd = [i for i, label in enumerate(labels)
-           if not isinstance(label, kind) or not all(map(known, parts[i]))]
+           if not isinstance(label, kind) or not all(map(known, names[i]))]
     if odd:
         raise ValueError(f"{len(odd)} of {len(files)} labels do not fit: {files[odd[0]]} has the "
-                         f"label {labels[odd[0]]!r}; wanted for all one of these classes, or a "
-                         f"list, or the Path of a mask that exists: {check.some(classes, 20)}")
+                         f"label {labels[odd[0]]!r}; wanted for each file a class, for each a list "
+                         f"or for each the Path of a mask; classes: {check.some(classes, 20)}")
     if kind is Path:
         return Masks(classes, div)
     return Categories(classes) if kind is str else Tags(classes)

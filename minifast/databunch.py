@@ -31,7 +31,7 @@ class DataBunch:
                val_bs: int | None = None, num_workers: int | None = None,
                device: torch.device | None = None, seed: int = 42,
                cache: bool = False) -> "DataBunch":
-        """Loaders for data sets with items (picture, target).
+        """Loaders for data sets with items (picture, target). valid_ds may be empty or None.
 
         tfms         for training; or a pair, the second one for validation and test
         bs, val_bs   pictures in a batch; val_bs None: as bs
@@ -44,9 +44,8 @@ class DataBunch:
         how = seed, num_workers, device
         train_tfms, valid_tfms = tfms if isinstance(tfms, (tuple, list)) else (tfms, None)
         train_dl = Loader(train_ds, bs, True, *how, train_tfms)
-        valid_dl, test_dl = (None if dataset is None
-                             else Loader(dataset, val_bs or bs, False, *how, valid_tfms)
-                             for dataset in (valid_ds, test_ds))
+        valid_dl, test_dl = (Loader(dataset, val_bs or bs, False, *how, valid_tfms) if dataset
+                             else None for dataset in (valid_ds, test_ds))
         for loader in (train_dl, valid_dl):
             if cache and loader is not None:
                 preload(loader)

@@ -83,7 +83,8 @@ class Loader:
 
     def one_batch(self, items: Sequence[int] | None = None) -> Batch:
         """The first batch of the next epoch, or of these items. The next epoch stays the next."""
-        x, y = self._batch(self.item_numbers(self.epoch)[0] if items is None else items)
+        items = self.item_numbers(self.epoch)[0] if items is None else items
+        x, y = next(self.read([items], num_workers=0))
         return self.ready(x, y, generator_for(self.seed, self.epoch, 0))
 
     def ready(self, x: Tensor, y: Tensor, rng: Generator) -> Batch:
@@ -97,10 +98,12 @@ class Loader:
         return (normalize(x, self.stats) if self.stats else x), y
 
     def read(self, batches: list[Sequence[int]], num_workers: int) -> Iterator[Batch]:
-        """Batches of the items with these numbers. Workers, if any, read several at a time."""
+        """Batches of the items with these numbers: from memory, read here, or read by workers."""
         # Workers are forked, on Linux. Elsewhere each would run the script, a lesson, once more.
-        if num_workers == 0 or self.memory is not None or sys.platform != "linux":
-            yield from map(self._batch, batches)
+        if self.memory is not None or num_workers == 0 or sys.platform != "linux":
+            for items in batches:
+                yield (stack([self.dataset[i] for i in items]) if self.memory is None else
+                       tuple(part[torch.tensor(items, device=part.device)] for part in self.memory))
             return
         loader = DataLoader(
             self.dataset, batch_sampler=batches, collate_fn=stack, num_workers=num_workers,
@@ -112,12 +115,6 @@ class Loader:
             yield from loader
         except Exception as error:
             raise error.with_traceback(None)    # which would keep the iterator, and so the workers
-
-    def _batch(self, items: Sequence[int]) -> Batch:
-        """The items with these numbers, stacked: from memory, or read in this process."""
-        if self.memory is None:
-            return stack([self.dataset[i] for i in items])
-        return tuple(part[torch.tensor(items, device=part.device)] for part in self.memory)
 
 
 def stack(items: list[tuple]) -> Batch:
