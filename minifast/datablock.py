@@ -186,8 +186,8 @@ def _target_for(files: Sequence[Path], labels: Sequence, classes: Sequence[str] 
            if not isinstance(label, kind) or not all(map(known, names[i]))]
     if odd:
         raise ValueError(f"{len(odd)} of {len(files)} labels do not fit: {files[odd[0]]} has the "
-                         f"label {labels[odd[0]]!r}; wanted for each file a class, for each a list "
-                         f"or for each the Path of a mask; classes: {check.some(classes, 20)}")
+                         f"label {labels[odd[0]]!r}; wanted for each a class, for each a list, or "
+                         f"for each an existing mask's Path; classes: {check.some(classes, 20)}")
     if kind is Path:
         return Masks(classes, div)
     return Categories(classes) if kind is str else Tags(classes)
