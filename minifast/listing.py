@@ -42,7 +42,7 @@ def read_lines(file: Path, blank: bool = False) -> list[str]:
     try:
         text = file.read_text(encoding="utf-8-sig")     # spreadsheets write a byte-order mark
     except (OSError, ValueError) as error:
-        raise ValueError(f"{file} does not exist, or is no text: {error}") from error
+        raise ValueError(f"{file} does not exist, or is no text in UTF-8: {error}") from error
     return [line.strip() for line in text.splitlines() if blank or line.strip()]
 
 

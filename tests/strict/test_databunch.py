@@ -106,9 +106,10 @@ def test_the_target_of_the_training_set_counts_unless_another_is_given():
 
 @pytest.mark.parametrize("name, way_out", [("valid_dl", "split"), ("test_dl", "add_test_folder")])
 def test_a_loader_that_is_not_there_is_refused_with_the_way_out(name, way_out):
-    data = DataBunch.create(red(4), None, device=CPU).normalize(imagenet_stats)
+    data = DataBunch.create(red(4), None, [], device=CPU).normalize(imagenet_stats)
     assert data.need("train_dl") is data.train_dl
     assert data.valid_dl is data.valid_ds is data.test_dl is None
+    assert DataBunch.create(red(4), red(0), device=CPU).valid_dl is None        # empty is as none
     with pytest.raises(ValueError, match=way_out):
         data.need(name)
     with pytest.raises(ValueError, match="valid_dl"):
