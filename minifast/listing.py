@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable
 import csv
-import os
 from pathlib import Path
 
 from minifast.tools import check
@@ -49,11 +48,9 @@ def read_lines(file: Path, blank: bool = False) -> list[str]:
 def picture_files(folder: Path) -> tuple[Path, ...]:
     """All pictures in a folder and below, sorted. Hidden files and folders are left out, and links
     to other folders are not followed."""
-    files = []
-    for here, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [Path(here, name) for name in names
-                  if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
+    files = [file for file in folder.rglob("*")
+             if file.suffix.lower() in SUFFIXES and not file.is_dir()
+             and not any(part.startswith(".") for part in file.relative_to(folder).parts)]
     if not files:
         raise ValueError(f"folder {folder} does not exist, or holds no pictures such as .jpg; "
                          "links to folders below it are not followed")
