@@ -11,7 +11,6 @@ from itertools import chain, islice, repeat
 from math import isfinite
 
 import numpy
-from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
 from minifast.groups import group_rates
@@ -54,27 +53,26 @@ class LRCurve:
         check.between("div", div, 1)
         quarter, end = int(START * len(self.losses)), len(self.losses)
         if end < 20:
-            return Suggestion(None, f"no clear answer from {end} batches; take a higher num_it, or "
-                              "a lower start_lr")
+            return Suggestion(None, f"no clear answer from {end} batches; take a higher num_it")
         x, y = numpy.log10(self.rates), numpy.array(self.losses)
         y[~numpy.isfinite(y)] = y[numpy.isfinite(y)].max()
         level, noise = _level_and_noise(y[:quarter])
         # The curve counts until three losses in a row are high. Single ones are clipped to `high`.
         high = level + max(HIGH * noise, (numpy.quantile(y, LATE) - level) / HIGH)
-        blown_up = numpy.flatnonzero(sliding_window_view(y, 3).min(axis=1) > high)
+        blown_up = numpy.flatnonzero(numpy.minimum.reduce([y[:-2], y[1:-1], y[2:]]) > high)
         if len(blown_up):
             end = blown_up[0] + 2               # with two of the three: they show the rise
         x, y = x[:end], y[:end].clip(max=high)
         means = numpy.array([y[abs(x - middle) <= REACH].mean() for middle in x])
         lowest = quarter + means[quarter:].argmin() if end > quarter else 0
         if level - means[lowest] > CLEAR * noise:
-            steepest = self.rates[numpy.gradient(means, x)[:lowest + 1].argmin()]
-            lr = _rounded(steepest)
+            lr = _rounded(self.rates[numpy.gradient(means, x)[:lowest + 1].argmin()])
             return Suggestion(lr, f"the loss falls, steepest at {lr:g}", {"steepest": lr})
         if not len(blown_up) and means[-1] - level <= CLEAR * noise:
-            return Suggestion(None, "no clear answer: the loss neither falls nor rises by more "
-                              "than its noise; take a higher end_lr, or bigger batches")
-        bend = min(range(end - 1), key=lambda k: _misfit(x, y, k))
+            return Suggestion(None, "no clear answer, only noise; take a higher end_lr or bs")
+        # Of all lines that are flat up to a point k, and then straight, the best one bends here.
+        bend = numpy.argmin([numpy.polyfit((x - x[k]).clip(0), y, 1, full=True)[1].sum()
+                             for k in range(end - 1)])
         if bend < quarter:
             return Suggestion(None, "no clear answer: it rises at once; take a lower start_lr")
         elbow, lr = _rounded(self.rates[bend]), _rounded(self.rates[bend] / 10)
@@ -89,13 +87,11 @@ class LRCurve:
     def plot(self) -> Image.Image:
         """The loss over the rate, and the smoothed loss with the marks of suggest(). The first ten
         and the last five points are left out, as in v1: they are unsteady, or high."""
-        shown = slice(10, max(0, len(self.rates) - 5))
-        rates, smooth = self.rates[shown], smoothed(self.losses)[shown]
+        rates, smooth = self.rates[10:-5], smoothed(self.losses)[10:-5]
         # Higher losses are drawn at the height of the highest smoothed one: all else would be flat.
-        losses = [min(loss, max(smooth)) for loss in self.losses[shown]]
-        marks = {f"{name}: {rate:g}": (rate, float(numpy.interp(rate, rates, smooth)))
-                 for name, rate in self.suggest().marks.items()
-                 if rates and rates[0] <= rate <= rates[-1]}
+        losses = [min(loss, max(smooth)) for loss in self.losses[10:-5]]
+        marks = {f"{name}: {rate:g}": (rate, numpy.interp(rate, rates, smooth))
+                 for name, rate in self.suggest().marks.items() if rates[0] <= rate <= rates[-1]}
         return draw.chart({"loss": (rates, losses), "smoothed": (rates, smooth)},
                           "learning rate", "loss", log="x", marks=marks)
 
@@ -142,12 +138,6 @@ def _level_and_noise(losses: list[float]) -> tuple[float, float]:
     """The median, and the median distance from it. Rounding in float32 counts as noise, too."""
     level = numpy.median(losses)
     return level, max(numpy.median(abs(losses - level)), 1e-6 * abs(level))
-
-
-def _misfit(x: numpy.ndarray, y: numpy.ndarray, k: int) -> float:
-    """How far y is from the best line that is flat up to point k, and then straight."""
-    bent = numpy.stack([numpy.ones_like(x), numpy.maximum(0, x - x[k])], axis=1)        # (n, 2)
-    return numpy.square(bent @ numpy.linalg.lstsq(bent, y, rcond=None)[0] - y).sum()
 
 
 def _rounded(rate: float) -> float:

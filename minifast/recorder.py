@@ -45,8 +45,7 @@ class Recorder:
 
     def train_loss(self) -> float:
         """The latest smoothed loss of the latest fit; NaN before its first batch was read."""
-        losses = self.losses[self.fits[-1]:] if self.fits else []
-        return (smoothed(losses) or [nan])[-1]
+        return (smoothed(self.losses[max(self.fits, default=0):]) or [nan])[-1]
 
     def smoothed_losses(self) -> list[float]:
         """The smoothed loss after each batch. It starts anew with each fit, as in v1."""
@@ -56,12 +55,11 @@ class Recorder:
 
     def plot_losses(self) -> Image.Image:
         """The training loss of each batch, the smoothed one, and each epoch's valid_loss."""
-        numbers = range(len(self.losses))
+        numbers, ends = range(len(self.losses)), [row["batch"] for row in self.epochs]
         valid = [row.get("valid_loss", nan) for row in self.epochs]
         return draw.chart({"train": (numbers, self.losses),
                            "smoothed": (numbers, self.smoothed_losses()),
-                           "valid": ([row["batch"] for row in self.epochs], valid)},
-                          "batch", "loss")
+                           "valid": (ends, valid)}, "batch", "loss")
 
     def plot_lr(self) -> Image.Image:
         """The learning rate of each layer group, and below it the momentum, for each batch."""

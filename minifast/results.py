@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from minifast.images import File, image_size, open_image, scaled_size
 from minifast.loader import Loader, normalize
 from minifast.targets import Masks
-from minifast.tools import check, draw
-from minifast.tools.progress import bar
+from minifast.tools import check, draw, progress
 
 
 @contextmanager
@@ -46,7 +45,7 @@ def full_gpu(loader: Loader) -> Iterator[None]:
 
 def outputs(learn: object, loader: Loader) -> Iterator[tuple[Tensor, Tensor]]:
     """(logits, targets) of each batch of validation or test, the logits in float32."""
-    for x, y in bar(loader, len(loader), "valid"):
+    for x, y in progress.bar(loader, len(loader), "valid"):
         with learn.autocast:
             logits = learn.model(x)
         yield logits.float(), y
@@ -97,14 +96,13 @@ def show_results(learn: object, rows: int = 3, thresh: float | Tensor = 0.5,
     x, y = loader.one_batch([i * total // n for i in range(n)] if items is None else items[:n])
     with full_gpu(loader), evaluating(learn.model), learn.autocast:
         logits = learn.model(x).float()
-    x, y, said = x.cpu(), y.cpu(), target.decisions(target.probabilities(logits).cpu(), thresh)
+    y, said = y.cpu(), target.decisions(target.probabilities(logits).cpu(), thresh)
     pictures = learn.data.pictures(x)
     if not is_mask:
         captions = [f"{target.caption(truth)} / {target.caption(answer)}"
                     for truth, answer in zip(y, said)]
         return draw.grid(pictures, captions, rows)
-    cells = []
-    for picture, truth, answer in zip(pictures, y, said):
-        cells += [draw.overlay(picture, truth), draw.overlay(picture, answer)]
+    cells = [draw.overlay(picture, mask) for picture, *masks in zip(pictures, y, said)
+             for mask in masks]
     sheet = draw.grid(cells, ["truth", "prediction"] * len(y), columns=2)
     return draw.with_legend(sheet, target.names_in(torch.cat([y, said])))
