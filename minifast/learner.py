@@ -15,7 +15,6 @@ from time import perf_counter
 
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW
 
 from minifast import results
 from minifast.databunch import DataBunch
@@ -24,12 +23,10 @@ from minifast.listing import unique
 from minifast.metrics import Metric, Metrics, Score, chosen, name_of, score
 from minifast.recorder import Recorder
 from minifast.schedules import one_cycle
-from minifast.targets import Tags
-from minifast.tools import check, device, files, processes, progress
-from minifast.tools.seeds import seeded
+from minifast.tools import check, device, files, processes, progress, seeds
 
 Loss = Callable[[Tensor, Tensor], Tensor]               # (logits, targets) -> 0-dim, a mean
-Schedule = Callable[[int], tuple[list[float], float]]   # batch -> a rate per group, momentum
+Schedule = Callable[[int], tuple[list[float], float]]   # batch of a fit -> rates, momentum
 MOMENTUM = 0.9                                          # Adam's beta1 outside fit_one_cycle
 EXPORTED = "a model for minifast.inference"             # what a file of export says of itself
 
@@ -48,13 +45,12 @@ class Learner:
                  metrics: Metrics = (), groups: list[nn.Module] | None = None,
                  wd: float = 1e-2, precision: str = "auto"):
         self.data, self.wd, self.recorder = data, float(wd), Recorder()
-        self.kind, self.classes = type(data.target), data.classes
+        self.classes = data.classes
         self.loss_func = data.need("target").loss if loss_func is None else loss_func
         self.metrics = chosen(metrics)
         for metric in self.metrics:
             signature(metric).bind("logits", "targets")     # TypeError: partial should preset more
-        unique("columns of the history", ["batch", "train_loss", "valid_loss", "seconds",
-                                          *map(name_of, self.metrics)])
+        unique("names of metrics", ["valid_loss", *map(name_of, self.metrics)])
         where = data.train_dl.device
         fast = device.uses_bfloat16(where, precision)
         self.autocast = torch.autocast(where.type, torch.bfloat16, enabled=fast)
@@ -64,13 +60,12 @@ class Learner:
         self.unfreeze()
 
     def freeze_to(self, n: int) -> None:
-        """Train the layer groups from number n on (groups.freeze_to), with a new AdamW that has a
-        parameter group for each layer group."""
+        """Train the layer groups from number n on, as groups.freeze_to says, with a new AdamW."""
         freeze_to(self.groups, n)
         self.frozen_to = n % len(self.groups)
-        self.optimizer = AdamW([{"params": [p for p in group.parameters() if p.requires_grad]}
-                                for group in self.groups],
-                               betas=(MOMENTUM, 0.99), weight_decay=self.wd, fused=True)
+        trained = [[p for p in group.parameters() if p.requires_grad] for group in self.groups]
+        self.optimizer = torch.optim.AdamW([{"params": part} for part in trained], fused=True,
+                                           betas=(MOMENTUM, 0.99), weight_decay=self.wd)
 
     def freeze(self) -> None:
         """Train the last layer group and BatchNorm only."""
@@ -97,13 +92,12 @@ class Learner:
         return loss.detach()
 
     def train_epoch(self, schedule: Schedule) -> None:
-        """Train on each batch of the next epoch, and note it in the recorder. schedule(batch), with
-        batches of this fit counted from 0, gives the rates and the momentum. Raises ValueError if a
-        loss is not finite."""
+        """Train on each batch of the next epoch, and note it in the recorder. schedule counts the
+        batches of this fit from 0. Raises ValueError if a loss is not finite."""
         loader, history, first = self.data.train_dl, self.recorder, len(self.recorder.rates)
         model = processes.parallel(self.model.train())
         try:
-            with results.full_gpu(loader), seeded(loader.seed + processes.RANK, loader.epoch):
+            with results.full_gpu(loader), seeds.seeded(loader.seed + processes.RANK, loader.epoch):
                 for x, y in progress.bar(loader, len(loader), "train", history.train_loss):
                     rates, momentum = schedule(len(history.rates) - history.fits[-1])
                     loss = self.train_batch(model, x, y, rates, momentum)
@@ -153,23 +147,21 @@ class Learner:
         for tags (n, c), else (n, c, ...), fit the targets and classes of the data, and the loss
         accepts them. Changes no weights, buffers or random numbers."""
         loader, target, came = self.data.train_dl, self.data.target, "nothing"
-        if (type(target), self.data.classes) != (self.kind, self.classes):
-            raise ValueError(f"the model is for {self.kind.__name__} {self.classes}, the data has "
-                             f"{type(target).__name__} {self.data.classes}")
-        with seeded(0), torch.no_grad():
+        with seeds.seeded(0), torch.no_grad():
             x, y = loader.one_batch(loader.item_numbers(0)[0][processes.RANK::processes.COUNT][:2])
             try:
                 with results.full_gpu(loader), self.autocast:
                     out = deepcopy(self.model).train()(x)   # some give more in training: a tuple
                 came = getattr(out, "shape", type(out).__name__)
-                wanted = (came if target is None else y.shape if isinstance(target, Tags)
-                          else (len(y), len(target.classes), *y.shape[1:]))
-                if came != wanted or self.loss_func(out.float(), y).ndim > 0:
-                    # cross_entropy itself would accept too many classes.
-                    raise ValueError(f"wanted {tuple(wanted)}, and one number as the loss")
+                # cross_entropy itself would accept too many classes.
+                fits = target is None or (out.shape[1] == len(target.classes)
+                                          and target.decisions(out, 0.5).shape == y.shape)
+                known = self.data.classes == self.classes
+                if not (known and fits) or self.loss_func(out.float(), y).ndim > 0:
+                    raise ValueError("wanted: the same classes, an output for each, a scalar loss")
             except Exception as error:              # a model or loss of your own can raise anything
-                raise ValueError(f"the model gives {came} for {len(y)} pictures; the data has "
-                                 f"targets {y.shape}, classes {self.classes}: {error}") from error
+                raise ValueError(f"the model for classes {self.classes} gives {came}; the data has "
+                                 f"targets {y.shape} of {target}: {error}") from error
 
     def fit(self, epochs: int, lr: float | slice, wd: float | None = None) -> None:
         """Train at constant rates. lr is as in groups.group_rates, wd None is the learner's."""
@@ -181,13 +173,12 @@ class Learner:
                       resume: bool = False) -> None:
         """Train with the one-cycle policy. The rate of each layer group rises from a 25th of its
         peak, and falls to 1/250000 of it. Momentum falls from 0.95 to 0.85 and rises again.
+        Source: fastai v1, callbacks/one_cycle.py.
 
         max_lr      the peaks, as in groups.group_rates
         pct_start   share of the batches in which the rates rise
         checkpoint  a file in which everything is saved before the first epoch and after each
         resume      go on from that file, if it is there; on a CPU the end is the same to the bit
-
-        Source: fastai v1, callbacks/one_cycle.py.
         """
         peaks, batches = group_rates(max_lr, len(self.groups)), epochs * len(self.data.train_dl)
         plan = {"epochs": int(epochs), "max_lr": peaks, "pct_start": float(pct_start),
@@ -234,7 +225,7 @@ class Learner:
         progress.print_row(columns, columns)
         if done == 0:
             history.fits.append(len(history.rates))
-        if done > 0 and valid and "valid_loss" not in history.epochs[-1]:
+        elif valid and "valid_loss" not in history.epochs[-1]:
             history.epochs[-1].update(self.validate())          # it was cut off there
         for epoch in range(done, epochs):
             started = perf_counter()
@@ -276,33 +267,30 @@ class Learner:
             deepcopy(self.model).load_state_dict(saved["model"])    # a copy: it may fail halfway
         except RuntimeError as error:
             raise ValueError(f"{file} has other weights: {error}") from error
-        rest = "optimizer and freeze state are as before"
         if with_opt:
             self.freeze_to(saved["frozen_to"])
             self.optimizer.load_state_dict(saved["optimizer"])
             for parameter, values in self.optimizer.state.items():
-                for name, value in values.items():
+                for name in ("exp_avg", "exp_avg_sq"):
                     # The fused AdamW is wrong unless they lie in memory as the parameter does.
-                    if value.shape == parameter.shape:
-                        values[name] = torch.empty_like(parameter).copy_(value)
-            rest = f"optimizer, and freeze state: groups from {self.frozen_to} on train"
+                    values[name] = torch.empty_like(parameter).copy_(values[name])
         self.model.load_state_dict(saved["model"])
-        print(f"{file}: restored {len(saved['model'])} weights; {rest}")
+        print(f"{file}: restored {len(saved['model'])} weights {'with' if with_opt else 'without'} "
+              f"the optimizer; groups from {self.frozen_to} on train")
 
     def export(self, file: Path | str, thresh: float | Tensor = 0.5,
                overwrite: bool = False) -> Path:
         """Write what load_learner needs to a file, and return its path. thresh is for tags: which
         probability is high enough; a number, or one for each tag."""
         files.refuse_existing(file, "give another name, or overwrite=True", overwrite)
-        target, data = self.data.need("target"), self.data.train_ds
-        thresh, size = torch.as_tensor(thresh, dtype=torch.float32), getattr(data, "size", None)
+        thresh = torch.as_tensor(thresh, dtype=torch.float32)
         check.one_of("shape of thresholds", tuple(thresh.shape), [(), (self.data.c,)])
         # The recipe says how to make the model again. Your own is made by calling its class.
-        recipe = {"kind": "own", "arch": type(self.model).__name__}
+        own = {"kind": "own", "arch": type(self.model).__name__}
+        size = getattr(self.data.train_ds, "size", None)
         return files.save_tensors(file, {
             "content": EXPORTED, "model": self.model.state_dict(), "thresh": thresh,
-            "recipe": getattr(self.model, "recipe", recipe),
-            "target": type(target).__name__, "classes": self.classes,
-            "div": getattr(target, "div", False), "method": getattr(data, "method", "crop"),
-            "size": None if size is None else list(map(int, size)),
-            "stats": self.data.train_dl.stats and [p.cpu() for p in self.data.train_dl.stats]})
+            "recipe": getattr(self.model, "recipe", own), "stats": self.data.train_dl.stats,
+            "target": type(self.data.target).__name__, "classes": self.classes,
+            "div": getattr(self.data.target, "div", False), "size": size and list(map(int, size)),
+            "method": getattr(self.data.train_ds, "method", "crop")})

@@ -44,16 +44,14 @@ class LRCurve:
     losses: list[float]
 
     def suggest(self, earlier_lr: float | slice | None = None, div: float = 5) -> Suggestion:
-        """The lesson's rule. Adding a constant to the losses changes nothing.
-
-        If the loss falls: the rate where the averaged loss falls steepest. If it is flat and then
-        rises: a tenth of the rate at the elbow, for the first group, and earlier_lr / div for the
-        last group if there is an earlier_lr. If neither, or under 20 batches: no rate, and why.
-        """
+        """What the rule above says of the losses, which are averaged first. If there is an elbow
+        and an earlier_lr, the last layer group gets earlier_lr / div. If the answer is not clear:
+        no rate, and why. Adding a constant to the losses changes nothing."""
         check.between("div", div, 1)
         quarter, end = int(START * len(self.losses)), len(self.losses)
         if end < 20:
             return Suggestion(None, f"no clear answer from {end} batches; take a higher num_it")
+        rates = [float(f"{rate:.1g}") for rate in self.rates]       # losses are too noisy for more
         x, y = numpy.log10(self.rates), numpy.array(self.losses)
         y[~numpy.isfinite(y)] = y[numpy.isfinite(y)].max()
         level, noise = _level_and_noise(y[:quarter])
@@ -66,7 +64,7 @@ class LRCurve:
         means = numpy.array([y[abs(x - middle) <= REACH].mean() for middle in x])
         lowest = quarter + means[quarter:].argmin() if end > quarter else 0
         if level - means[lowest] > CLEAR * noise:
-            lr = _rounded(self.rates[numpy.gradient(means, x)[:lowest + 1].argmin()])
+            lr = rates[numpy.gradient(means, x)[:lowest + 1].argmin()]
             return Suggestion(lr, f"the loss falls, steepest at {lr:g}", {"steepest": lr})
         if not len(blown_up) and means[-1] - level <= CLEAR * noise:
             return Suggestion(None, "no clear answer, only noise; take a higher end_lr or bs")
@@ -75,7 +73,7 @@ class LRCurve:
                              for k in range(end - 1)])
         if bend < quarter:
             return Suggestion(None, "no clear answer: it rises at once; take a lower start_lr")
-        elbow, lr = _rounded(self.rates[bend]), _rounded(self.rates[bend] / 10)
+        elbow, lr = rates[bend], float(f"{rates[bend] / 10:.1g}")
         marks = {"elbow": elbow, "elbow / 10": lr}
         reason = f"the loss is flat, and rises from {elbow:g} on; a tenth of it is {lr:g}"
         if earlier_lr is not None:
@@ -99,10 +97,8 @@ class LRCurve:
 def lr_find(learn: Learner, start_lr: float = 1e-7, end_lr: float = 10,
             num_it: int = 100) -> LRCurve:
     """Train a copy of the learner on num_it batches, or until the loss has blown up or is not
-    finite. In batch t all layer groups have the rate
-
-        start_lr * (end_lr / start_lr)^(t / num_it)
-    """
+    finite. The rate, the same for all layer groups, begins with start_lr and rises by the same
+    factor in every step. After num_it of them it would be end_lr."""
     (start,), (end,) = group_rates(start_lr, 1), group_rates(end_lr, 1)
     check.between("end_lr", end, start)
     check.between("num_it", num_it, 1)
@@ -138,8 +134,3 @@ def _level_and_noise(losses: list[float]) -> tuple[float, float]:
     """The median, and the median distance from it. Rounding in float32 counts as noise, too."""
     level = numpy.median(losses)
     return level, max(numpy.median(abs(losses - level)), 1e-6 * abs(level))
-
-
-def _rounded(rate: float) -> float:
-    """One digit: losses are too noisy for more."""
-    return float(f"{rate:.1g}")

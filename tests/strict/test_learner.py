@@ -141,12 +141,12 @@ def test_metrics_are_functions_partials_or_names():
         with pytest.raises(TypeError, match="void_code"):
             learner(metrics=[metric])
 
-    def seconds(logits, y):
+    def valid_loss(logits, y):
         return 1.0
 
-    # A wrong name; the name of another metric, or of another column of the history
+    # A wrong name; the name of another metric, or of the loss
     for metrics, name in (("acuracy", "acuracy"), (["accuracy", accuracy], "accuracy"),
-                          (seconds, "seconds")):
+                          (valid_loss, "valid_loss")):
         with pytest.raises(ValueError, match=name):
             learner(metrics=metrics)
 

@@ -201,7 +201,7 @@ def test_a_checkpoint_is_loaded_into_a_frozen_learner_with_or_without_its_optimi
         assert same(learn.state(), whole.state()) and "from 0 on" in said
         assert all(p.requires_grad for p in learn.model.parameters())
     else:
-        assert learn.frozen_to == 2 and not learn.optimizer.state and "as before" in said
+        assert learn.frozen_to == 2 and not learn.optimizer.state and "without" in said
 
 
 def test_load_refuses_other_files_and_changes_nothing(tmp_path):
