@@ -44,9 +44,9 @@ class LRCurve:
     losses: list[float]
 
     def suggest(self, earlier_lr: float | slice | None = None, div: float = 5) -> Suggestion:
-        """What the rule above says of the losses, which are averaged first. If there is an elbow
-        and an earlier_lr, the last layer group gets earlier_lr / div. If the answer is not clear:
-        no rate, and why. Adding a constant to the losses changes nothing."""
+        """A rate by the rule at the top of this file, or why there is none. The losses are averaged
+        first, and a constant added to them changes nothing. If there are an elbow and an
+        earlier_lr, the last layer group gets earlier_lr / div."""
         check.between("div", div, 1)
         quarter, end = int(START * len(self.losses)), len(self.losses)
         if end < 20:
