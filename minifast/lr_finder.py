@@ -5,7 +5,7 @@ steepest. A trained model has little to gain. Its loss is flat, and then rises: 
 rate at this elbow. Source: Smith 2015, arXiv 1506.01186; fastai v1, lr_find; fast.ai, lesson 3.
 """
 
-from copy import copy, deepcopy
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice, repeat
 from math import isfinite
@@ -102,10 +102,8 @@ def lr_find(learn: Learner, start_lr: float = 1e-7, end_lr: float = 10,
     (start,), (end,) = group_rates(start_lr, 1), group_rates(end_lr, 1)
     check.between("end_lr", end, start)
     check.between("num_it", num_it, 1)
-    trial = copy(learn)
     # In one call: copied alone, the optimizer would train parameters that no model has.
-    trial.model, trial.groups, trial.optimizer, trial.loss_func = deepcopy(
-        (learn.model, learn.groups, learn.optimizer, learn.loss_func))
+    trial = deepcopy(learn, {id(learn.data): learn.data})       # all but the data, which is shared
     trial.check_outputs()
     model, curve = processes.parallel(trial.model.train()), LRCurve([], [])
     loader = replace(learn.data.train_dl)       # a copy, which counts epochs by itself
