@@ -185,9 +185,9 @@ def _target_for(files: Sequence[Path], labels: Sequence, classes: Sequence[str] 
     odd = [i for i, label in enumerate(labels)
            if not isinstance(label, kind) or not all(map(known, names[i]))]
     if odd:
-        raise ValueError(f"{len(odd)} of {len(files)} labels do not fit: {files[odd[0]]} has the "
-                         f"label {labels[odd[0]]!r}; wanted for each a class, for each a list, or "
-                         f"for each an existing mask's Path; classes: {check.some(classes, 20)}")
+        raise ValueError(f"{len(odd)} of {len(files)} labels do not fit, such as that of "
+                         f"{files[odd[0]]}: {labels[odd[0]]!r}. All should be classes, lists of "
+                         f"classes, or Paths of masks that exist; classes: {check.some(classes)}")
     if kind is Path:
         return Masks(classes, div)
     return Categories(classes) if kind is str else Tags(classes)

@@ -45,7 +45,7 @@ class Learner:
                  metrics: Metrics = (), groups: list[nn.Module] | None = None,
                  wd: float = 1e-2, precision: str = "auto"):
         self.data, self.wd, self.recorder = data, float(wd), Recorder()
-        self.classes = data.classes
+        self.kind, self.classes = type(data.target), data.classes
         self.loss_func = data.need("target").loss if loss_func is None else loss_func
         self.metrics = chosen(metrics)
         for metric in self.metrics:
@@ -156,12 +156,12 @@ class Learner:
                 # cross_entropy itself would accept too many classes.
                 fits = target is None or (out.shape[1] == len(target.classes)
                                           and target.decisions(out, 0.5).shape == y.shape)
-                known = self.data.classes == self.classes
-                if not (known and fits) or self.loss_func(out.float(), y).ndim > 0:
+                same = (type(target), self.data.classes) == (self.kind, self.classes)
+                if not (same and fits) or self.loss_func(out.float(), y).ndim > 0:
                     raise ValueError("wanted: the same classes, an output for each, a scalar loss")
             except Exception as error:              # a model or loss of your own can raise anything
-                raise ValueError(f"the model for classes {self.classes} gives {came}; the data has "
-                                 f"targets {y.shape} of {target}: {error}") from error
+                raise ValueError(f"the model for {self.kind.__name__} {self.classes} gives {came}; "
+                                 f"the data has targets {y.shape} of {target}: {error}") from error
 
     def fit(self, epochs: int, lr: float | slice, wd: float | None = None) -> None:
         """Train at constant rates. lr is as in groups.group_rates, wd None is the learner's."""

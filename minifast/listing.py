@@ -42,7 +42,7 @@ def read_lines(file: Path, blank: bool = False) -> list[str]:
         text = file.read_text(encoding="utf-8-sig")     # spreadsheets write a byte-order mark
     except (OSError, ValueError) as error:
         raise ValueError(f"{file} does not exist, or is no text in UTF-8: {error}") from error
-    return [line.strip() for line in text.splitlines() if blank or line.strip()]
+    return [line.strip() for line in text.split("\n") if blank or line.strip()]
 
 
 def picture_files(folder: Path) -> tuple[Path, ...]:

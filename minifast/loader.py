@@ -102,8 +102,11 @@ class Loader:
         # Workers are forked, on Linux. Elsewhere each would run the script, a lesson, once more.
         if self.memory is not None or num_workers == 0 or sys.platform != "linux":
             for items in batches:
-                yield (stack([self.dataset[i] for i in items]) if self.memory is None else
-                       tuple(part[torch.tensor(items, device=part.device)] for part in self.memory))
+                if self.memory is None:
+                    yield stack([self.dataset[i] for i in items])
+                else:
+                    yield tuple(part[torch.tensor(items, device=part.device)]
+                                for part in self.memory)
             return
         loader = DataLoader(
             self.dataset, batch_sampler=batches, collate_fn=stack, num_workers=num_workers,
