@@ -4,7 +4,7 @@ Sizes are (rows, columns), as in tensors. Pillow's own sizes are (width, height)
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import numpy
@@ -31,14 +31,13 @@ def open_image(file: File, size: tuple[int, int] | None = None, method: str = "c
 
     Raises ValueError with the file's name if it is missing, truncated or no picture.
     """
-    with _opened("picture", file) as (picture, have, orientation):
-        scaled = have if size is None else scaled_size(have, size, method)
+    with _opened("picture", file, size, method) as (picture, scaled, orientation):
         # Decode a JPEG at 1/2, 1/4 or 1/8 of its size if that is large enough: it is much faster.
         picture.draft(None, scaled if orientation > 4 else scaled[::-1])
-        picture = _rgb(_upright(picture, orientation))
+        if picture.mode.startswith("I"):    # of 16 bits the upper 8 stay; convert clips at 255
+            picture = picture.convert("I").point(lambda number: number / 256)
         # When it shrinks a picture, BILINEAR averages over all pixels: no jagged edges.
-        if picture.size != scaled[::-1]:
-            picture = picture.resize(scaled[::-1], Image.BILINEAR)
+        picture = _upright(picture, orientation).convert("RGB").resize(scaled[::-1], Image.BILINEAR)
         pixels = cropped(numpy.asarray(picture).transpose(2, 0, 1), size)       # (3, h, w)
     return torch.from_numpy(pixels.copy())
 
@@ -48,17 +47,15 @@ def open_mask(file: File, size: tuple[int, int] | None = None, method: str = "cr
     """A mask file, grey or with a palette, as a tensor (rows, columns) int64: the class number of
     each pixel. size and method are those of open_image. div is for masks of 0 and 255, which become
     0 and 1."""
-    with _opened("mask", file) as (picture, have, orientation):
+    with _opened("mask", file, size, method) as (picture, scaled, orientation):
         picture = picture.convert("L") if picture.mode == "1" else picture      # bits: 0 and 255
         if picture.mode not in ("L", "P", "I", "I;16"):
             raise ValueError(f"its mode is {picture.mode}, wanted a grey or a palette picture")
-        picture = _upright(picture, orientation)
         # The nearest pixel: an average of classes 1 and 3 would be class 2.
-        scaled = have if size is None else scaled_size(have, size, method)
-        numbers = numpy.asarray(picture.resize(scaled[::-1], Image.NEAREST)).astype(numpy.int64)
+        picture = _upright(picture, orientation).resize(scaled[::-1], Image.NEAREST)
+        numbers = numpy.asarray(picture).astype(numpy.int64)
         if div and not numpy.isin(numbers, (0, 255)).all():
-            raise ValueError("div=True is for masks of 0 and 255, this one has "
-                             f"{check.some(numpy.unique(numbers).tolist())}")
+            raise ValueError(f"div=True wants 0 and 255, got {check.some(numpy.unique(numbers))}")
         return torch.from_numpy(cropped(numbers // 255 if div else numbers, size))      # (h, w)
 
 
@@ -74,11 +71,9 @@ def header(file: File) -> tuple[tuple[int, int], int]:
 
 
 def scaled_size(have: tuple[int, int], size: tuple[int, int], method: str) -> tuple[int, int]:
-    """The size to which a picture of size `have` is scaled, before `cropped` makes it `size`. The
-    method crop keeps its shape. Sides are rounded half to even. Source: fastai v1, vision/image.py.
-    """
+    """The size to which a picture of size `have` is scaled, before `cropped` makes it `size`. Crop
+    keeps its shape. Sides are rounded half to even. Source: fastai v1, vision/image.py."""
     check.one_of("method", method, METHODS)
-    check.between("size", min(size), 1)
     if method == "squish":
         return tuple(size)
     ratio = min(have[0] / size[0], have[1] / size[1])
@@ -102,21 +97,22 @@ def to_pil(pixels: Tensor) -> Image.Image:
 
 
 @contextmanager
-def _opened(what: str, file: File) -> Iterator[tuple[Image.Image, tuple[int, int], int]]:
-    """Open a file as (picture, upright size, EXIF orientation). Errors inside name the file."""
+def _opened(what: str, file: File, size: tuple[int, int] | None = None,
+            method: str = "crop") -> Iterator[tuple[Image.Image, tuple[int, int], int]]:
+    """Open a file as (picture, upright size to scale it to, EXIF orientation). Errors inside name
+    the file."""
     try:
         with nullcontext(file) if isinstance(file, Image.Image) else Image.open(file) as picture:
             if picture.format == "TIFF" and picture is not file:
                 picture.filename = ""   # or Pillow would scramble some that are turned
             if picture.format in ("TIFF", "PNG") or picture is file:
                 picture.load()          # turns a TIFF, checks a PNG, keeps draft from your picture
-            try:
+            orientation = 1
+            with suppress(Exception):   # a block that is rubbish: other programs ignore it too
                 orientation = picture.getexif().get(ExifTags.Base.Orientation)
-            except Exception:           # the block is rubbish, which other programs ignore
-                orientation = None
             orientation = orientation if orientation in FLIPS else 1
-            size = picture.size if orientation > 4 else picture.size[::-1]
-            yield picture, size, orientation
+            have = picture.size if orientation > 4 else picture.size[::-1]
+            yield picture, have if size is None else scaled_size(have, size, method), orientation
     except Exception as error:          # Pillow's decoders complain in a dozen ways
         remedy = "; check folder and suffix, or copy it again" if isinstance(error, OSError) else ""
         name = getattr(file, "filename", "") or file        # of a picture that you opened
@@ -125,11 +121,3 @@ def _opened(what: str, file: File) -> Iterator[tuple[Image.Image, tuple[int, int
 
 def _upright(picture: Image.Image, orientation: int) -> Image.Image:
     return picture.transpose(FLIPS[orientation]) if orientation > 1 else picture
-
-
-def _rgb(picture: Image.Image) -> Image.Image:
-    """The picture in RGB. Of 16 bits the upper 8 stay: Pillow's conversion would clip at 255."""
-    if picture.mode.startswith("I"):
-        numbers = numpy.asarray(picture).astype(numpy.int64) >> 8
-        picture = Image.fromarray(numbers.clip(0, 255).astype(numpy.uint8))
-    return picture.convert("RGB")
