@@ -42,9 +42,7 @@ Metrics = Sequence[Metric | str] | Metric | str         # names are keys of METR
 
 def accuracy(logits: Tensor, targets: Tensor) -> Score:
     """Share of pictures (for masks: pixels) where the largest logit belongs to the right class.
-
-    logits (n, c) or (n, c, h, w) float; targets (n) or (n, h, w) int, class numbers
-    """
+    logits are (n, c) or (n, c, h, w) float, targets (n) or (n, h, w) int: class numbers."""
     answers = logits.argmax(dim=1)                                            # (n) or (n, h, w)
     check.same_shape("accuracy", answers=answers, targets=targets)
     return Score((answers == targets).sum(), targets.numel())
@@ -53,7 +51,6 @@ def accuracy(logits: Tensor, targets: Tensor) -> Score:
 def accuracy_thresh(logits: Tensor, targets: Tensor, thresh: float = 0.5,
                     sigmoid: bool = True) -> Score:
     """Share of right answers to "does this picture have this tag?", over all pictures and tags.
-
     Most pictures lack most tags, so a model that never predicts a tag already scores high.
 
     logits   (n, c) float; with sigmoid=False these are probabilities already
@@ -78,24 +75,21 @@ def fbeta(logits: Tensor, targets: Tensor, thresh: float = 0.2, beta: float = 2,
     Other arguments as for accuracy_thresh. Source: fastai v1, metrics.fbeta.
     """
     check.same_shape("fbeta", logits=logits, targets=targets)
-    predicted = (logits.sigmoid() if sigmoid else logits) > thresh            # (n, c) bool
     # float64, because in float32 3 + eps is 3.
-    predicted, true = predicted.double(), targets.double()
-    hits = (predicted * true).sum(dim=1)                                      # (n)
+    predicted = ((logits.sigmoid() if sigmoid else logits) > thresh).double()  # (n, c)
+    hits = (predicted * targets).sum(dim=1)                                   # (n)
     precision = hits / (predicted.sum(dim=1) + eps)
-    recall = hits / (true.sum(dim=1) + eps)
+    recall = hits / (targets.double().sum(dim=1) + eps)
     f = (1 + beta ** 2) * precision * recall / (beta ** 2 * precision + recall + eps)
     return Score(f.sum(), len(targets))
 
 
 def confusion(logits: Tensor, targets: Tensor, void_code: int | None = None) -> Score:
-    """Confusion matrix: the number of pixels for each pair of a true and a predicted class.
+    """Confusion matrix: hits (c, c) is the number of pixels for each true class (row) and predicted
+    class (column), out_of (c, 1) the number of pixels of each true class.
 
     logits (n, c, h, w) float; targets (n, h, w) int, class numbers
     void_code  the class of unlabelled pixels, which are not counted; it can still be predicted
-
-    In the Score, hits (c, c) has a row per true class and a column per predicted class, and out_of
-    (c, 1) is the number of pixels of each true class.
     """
     c, answers = logits.shape[1], logits.argmax(dim=1)                        # (n, h, w)
     check.same_shape("confusion", answers=answers, targets=targets)
