@@ -31,11 +31,9 @@ def body_of(net: nn.Module, name: str) -> nn.Sequential:
         row = OrderedDict(*(child.named_children() for child in row.values()))
     body, seen, x = nn.Sequential(row), [], torch.linspace(0, 1, 3 * 64 * 64).view(1, 3, 64, 64)
     # The last layer's output in the network and in the body. Copies, as networks go on in place.
-    watch = (body[-1] if row else net).register_forward_hook(
-        lambda layer, args, out: seen.append(out.clone()))
-    with torch.no_grad(), suppress(Exception):
+    with torch.no_grad(), suppress(Exception), body[-1].register_forward_hook(
+            lambda layer, args, out: seen.append(out.clone())):
         net.eval()(x), body.eval()(x)
-    watch.remove()
     if len(seen) != 2 or seen[0].ndim != 4 or not torch.equal(*seen):
         raise ValueError(f"{name} cannot be cut: its children do not run one after the other up to "
                          "a pooling layer; a ResNet, DenseNet, SqueezeNet or MobileNet would do")
@@ -80,10 +78,8 @@ def freeze_to(groups: list[nn.Module], n: int) -> None:
     Source: fastai v1, freeze_to with train_bn=True."""
     check.between("group number", n, -len(groups), len(groups) - 1)
     for number, group in enumerate(groups):
-        for layer in group.modules():
-            for parameter in layer.parameters(recurse=False):
-                trains = number >= n % len(groups) or isinstance(layer, _BatchNorm)
-                parameter.requires_grad_(trains)
+        for layer in group.modules():       # outer layers come before the BatchNorm inside them
+            layer.requires_grad_(number >= n % len(groups) or isinstance(layer, _BatchNorm))
 
 
 def summary(groups: list[nn.Module]) -> str:
