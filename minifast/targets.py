@@ -19,7 +19,6 @@ from minifast.tools import check
 @dataclass
 class Categories:
     """One class for each picture. The loss is cross-entropy."""
-
     classes: list[str]
     loss = staticmethod(F.cross_entropy)            # no field, and no self
 
@@ -43,7 +42,6 @@ class Categories:
 @dataclass
 class Tags:
     """Any number of the c classes for each picture. The loss is binary cross-entropy."""
-
     classes: list[str]
     loss = staticmethod(F.binary_cross_entropy_with_logits)
 
@@ -67,11 +65,10 @@ class Tags:
 
 def pixel_loss(logits: Tensor, targets: Tensor, ignore: int | None = None) -> Tensor:
     """Cross-entropy, the mean over all pixels of logits (n, c, h, w) and targets (n, h, w) int64.
+    Source: fastai v1, CrossEntropyFlat(axis=1), where all pixels count.
 
     ignore  the number of the class void, of pixels without a label: they count as loss 0. To set
             it, pass loss_func=partial(pixel_loss, ignore=11) to a learner
-
-    Source: fastai v1, CrossEntropyFlat(axis=1), where all pixels count.
     """
     if ignore is None:
         return F.cross_entropy(logits, targets)
@@ -83,7 +80,6 @@ def pixel_loss(logits: Tensor, targets: Tensor, ignore: int | None = None) -> Te
 @dataclass
 class Masks:
     """A class for each pixel. The label is the file of a mask. The loss is pixel_loss."""
-
     classes: list[str]              # the name of each number in a mask from 0 on, void included
     div: bool = False               # the files have 0 and 255, which stand for 0 and 1
     loss = staticmethod(pixel_loss)
