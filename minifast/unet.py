@@ -13,6 +13,7 @@ UNet is small and plain. DynamicUNet goes down through any trained body. Both ac
 size. Source: Ronneberger et al. 2015, arXiv 1505.04597.
 """
 
+from copy import deepcopy
 from itertools import pairwise
 
 import torch
@@ -41,8 +42,7 @@ class UNet(nn.Module):
             skips.append(x)
             # ceil_mode, because otherwise an odd last row or column would be lost.
             x = down(F.max_pool2d(x, 2, ceil_mode=True))                    # (n, 2c, h/2, w/2)
-        for grow, up in zip(self.grows, self.ups):
-            skip = skips.pop()
+        for grow, up, skip in zip(self.grows, self.ups, reversed(skips)):
             h, w = skip.shape[-2:]
             x = up(torch.cat([grow(x)[..., :h, :w], skip], dim=1))          # (n, c, h, w)
         return self.last(x)
@@ -50,15 +50,14 @@ class UNet(nn.Module):
 
 def double_conv(c_in: int, c_out: int) -> nn.Sequential:
     """Twice a 3x3 convolution without bias, BatchNorm and ReLU, from c_in to c_out channels."""
-    layers = []
-    for c in (c_in, c_out):
-        layers += [nn.Conv2d(c, c_out, 3, padding=1, bias=False), nn.BatchNorm2d(c_out),
-                   nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers)
+    return nn.Sequential(
+        nn.Conv2d(c_in, c_out, 3, padding=1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU(True),
+        nn.Conv2d(c_out, c_out, 3, padding=1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU(True))
 
 
 class DynamicUNet(nn.Module):
-    """fastai v1's U-Net: (n, 3, h, w) -> (n, classes, h, w) logits.
+    """fastai v1's U-Net, as unet_learner makes it: (n, 3, h, w) -> (n, classes, h, w) logits.
+    Source: fastai v1, vision/models/unet.py.
 
     body    layers one after the other. What goes into a layer that makes the picture smaller is a
             skip connection
@@ -71,8 +70,6 @@ class DynamicUNet(nn.Module):
         middle  512 -> 1024 -> 512
         ups     512/2 + 256 = 512    512/2 + 128 = 384    384/2 + 64 = 256    (256/2 + 64)/2 = 96
         cross   96 + 3 of the picture itself = 99; two convolutions add to them; then 99 -> 12
-
-    Source: fastai v1, vision/models/unet.py, as unet_learner makes it.
     """
 
     def __init__(self, body: nn.Sequential, classes: int, bottle: bool = False):
@@ -104,8 +101,8 @@ class DynamicUNet(nn.Module):
             if number in self.skipped:
                 skips.append(x)
         x = self.middle(x)
-        for up in self.ups:
-            x = up(x, skips.pop())                              # (n, c, h, w) of the skip
+        for up, skip in zip(self.ups, reversed(skips)):
+            x = up(x, skip)                                     # (n, c, h, w) of the skip
         x = F.interpolate(self.shuffle(x), picture.shape[-2:])              # if a side was odd
         x = torch.cat([x, picture], dim=1)                                  # (n, c + 3, h, w)
         return self.last(x + self.cross(x))
@@ -147,11 +144,9 @@ def pixel_shuffle(c_in: int, c_out: int) -> nn.Sequential:
 
 def shapes_in(body: nn.Sequential) -> list[tuple[int, int, int]]:
     """(channels, h, w) after each child of the body, for a picture of 64 x 64."""
-    x, shapes, training = torch.zeros(1, 3, 64, 64), [], body.training
-    body.eval()                                 # BatchNorm should not learn from a black picture
+    x, shapes = torch.zeros(1, 3, 64, 64), []
     with torch.no_grad():
-        for layer in body:
+        for layer in deepcopy(body).eval():     # a copy, as the body itself may be in training
             x = layer(x)
             shapes.append(tuple(x.shape[1:]))
-    body.train(training)
     return shapes
