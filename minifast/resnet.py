@@ -23,25 +23,22 @@ def shortcut(c_in: int, c_out: int, stride: int) -> nn.Sequential:
 
 class Block(nn.Module):
     """Two 3x3 convolutions, for resnet18 and 34: (n, c_in, h, w) -> (n, c, h/stride, w/stride)."""
-
     expansion = 1
 
     def __init__(self, c_in: int, c: int, stride: int = 1):
         super().__init__()
         self.conv1, self.bn1 = conv(c_in, c, 3, stride), nn.BatchNorm2d(c)
         self.conv2, self.bn2 = conv(c, c, 3), nn.BatchNorm2d(c)
-        self.relu = nn.ReLU(inplace=True)
         self.downsample = shortcut(c_in, c, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.relu(self.bn1(self.conv1(x)))
-        return self.relu(self.bn2(self.conv2(out)) + self.downsample(x))
+        out = self.bn1(self.conv1(x)).relu_()                   # in place, to save memory
+        return (self.bn2(self.conv2(out)) + self.downsample(x)).relu_()
 
 
 class Bottleneck(nn.Module):
     """For resnet50: a 1x1 convolution to c channels, a cheap 3x3 one on them, and a 1x1 one to 4c.
     (n, c_in, h, w) -> (n, 4c, h/stride, w/stride). The 3x3 convolution has the stride."""
-
     expansion = 4
 
     def __init__(self, c_in: int, c: int, stride: int = 1):
@@ -49,13 +46,12 @@ class Bottleneck(nn.Module):
         self.conv1, self.bn1 = conv(c_in, c, 1), nn.BatchNorm2d(c)
         self.conv2, self.bn2 = conv(c, c, 3, stride), nn.BatchNorm2d(c)
         self.conv3, self.bn3 = conv(c, 4 * c, 1), nn.BatchNorm2d(4 * c)
-        self.relu = nn.ReLU(inplace=True)
         self.downsample = shortcut(c_in, 4 * c, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.relu(self.bn2(self.conv2(out)))
-        return self.relu(self.bn3(self.conv3(out)) + self.downsample(x))
+        out = self.bn1(self.conv1(x)).relu_()
+        out = self.bn2(self.conv2(out)).relu_()
+        return (self.bn3(self.conv3(out)) + self.downsample(x)).relu_()
 
 
 class ResNet(nn.Module):
