@@ -20,18 +20,17 @@ from minifast.tools import check
 Number = float | Tensor                             # one for all pictures, or (n)
 
 
-def matrix(*entries: Number) -> Tensor:
-    """A float32 matrix from nine entries, row by row."""
+def matrix(*entries: Number, columns: int = 3) -> Tensor:
+    """A float32 matrix from its entries, row by row."""
     entries = [torch.as_tensor(entry, dtype=torch.float32) for entry in entries]
-    return torch.stack(torch.broadcast_tensors(*entries), dim=-1).unflatten(-1, (3, 3))
+    return torch.stack(torch.broadcast_tensors(*entries), dim=-1).unflatten(-1, (-1, columns))
 
 
 def flip(columns: Number = 1, rows: Number = 0) -> Tensor:
     """Mirror left and right if columns is 1, top and bottom if rows is 1."""
-    columns, rows = (torch.as_tensor(part, dtype=torch.float32) for part in (columns, rows))
-    return matrix(1 - 2 * columns, 0, 0,
-                  0, 1 - 2 * rows, 0,
-                  0, 0, 1)
+    return torch.eye(3) - 2 * matrix(columns, 0, 0,
+                                     0, rows, 0,
+                                     0, 0, 0)
 
 
 def dihedral(k: Number) -> Tensor:
@@ -63,8 +62,6 @@ def zoom(scale: Number, row_pct: Number = 0.5, col_pct: Number = 0.5) -> Tensor:
     col_pct  which columns stay
     """
     check.between("scale", scale, 0.01)
-    check.between("row_pct", row_pct, 0, 1)
-    check.between("col_pct", col_pct, 0, 1)
     part = 1 / scale
     return matrix(part, 0, (1 - part) * (2 * col_pct - 1),
                   0, part, (1 - part) * (2 * row_pct - 1),
@@ -98,9 +95,8 @@ def perspective_warp(offsets: Tensor) -> Tensor:
 def symmetric_warp(right: Number, left: Number, bottom: Number, top: Number) -> Tensor:
     """A perspective warp like the view of a tilted camera. The right side grows by `right` at each
     end, along itself; the other sides do the same. All four 0.2 are zoom(1.2)."""
-    offsets = map(torch.as_tensor, [-top, -left, -bottom, left, top, -right, bottom, right])
-    offsets = torch.stack(torch.broadcast_tensors(*offsets), dim=-1)        # (8) or (n, 8)
-    return perspective_warp(offsets.unflatten(-1, (4, 2)))
+    return perspective_warp(matrix(-top, -left, -bottom, left, top, -right, bottom, right,
+                                   columns=2))                  # (4, 2) or (n, 4, 2)
 
 
 def compose(*affine: Tensor) -> Tensor:
@@ -142,6 +138,5 @@ def grid_of(matrices: Tensor, pixels: Tensor) -> Tensor:
     # A matrix product with all h * w points would be far more work than a column plus a row.
     rows = m[:, :, 1, None] * y + m[:, :, 2, None]                          # (n, 3, h)
     columns = m[:, :, 0, None] * x                                          # (n, 3, w)
-    uv = rows[:, :2, :, None] + columns[:, :2, None, :]                     # (n, 2, h, w)
-    z = rows[:, 2:, :, None] + columns[:, 2:, None, :]                      # (n, 1, h, w)
-    return uv.div_(z).permute(0, 2, 3, 1)                                   # (n, h, w, 2)
+    uvz = rows[:, :, :, None] + columns[:, :, None, :]                      # (n, 3, h, w)
+    return uvz[:, :2].div_(uvz[:, 2:]).permute(0, 2, 3, 1)                  # (n, h, w, 2)

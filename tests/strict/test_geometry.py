@@ -23,9 +23,7 @@ def test_matrices_are_float32_whatever_comes():
 
 @pytest.mark.parametrize("function, knobs", [
     (dihedral, {"k": -1}), (dihedral, {"k": 8}), (dihedral, {"k": torch.tensor([0, 9])}),
-    (zoom, {"scale": 0.009}), (zoom, {"scale": torch.tensor([1.0, 0])}), (zoom, {"scale": nan}),
-    (zoom, {"scale": 2, "row_pct": 1.1}), (zoom, {"scale": 2, "row_pct": -0.1}),
-    (zoom, {"scale": 2, "col_pct": 1.1}), (zoom, {"scale": 2, "col_pct": -0.1})])
+    (zoom, {"scale": 0.009}), (zoom, {"scale": torch.tensor([1.0, 0])}), (zoom, {"scale": nan})])
 def test_numbers_out_of_range_are_refused(function, knobs):
     with pytest.raises(ValueError, match=rf"\b{[*knobs][-1]}\b"):
         function(**knobs)
