@@ -15,8 +15,6 @@ import torch
 from torch import Tensor
 import torch.nn.functional as F
 
-from minifast.tools import check
-
 Number = float | Tensor                             # one for all pictures, or (n)
 
 
@@ -39,9 +37,8 @@ def dihedral(k: Number) -> Tensor:
     First k & 1 flips columns and k & 2 flips rows, then k & 4 swaps rows and columns: flip @ swap.
     Source: fastai v1, dihedral_affine.
     """
-    check.between("k", k, 0, 7)
     bits = torch.as_tensor(k).int()
-    swap = bits >> 2
+    swap = bits >> 2 & 1
     return flip(bits & 1, bits >> 1 & 1) @ matrix(1 - swap, swap, 0,
                                                   swap, 1 - swap, 0,
                                                   0, 0, 1)
@@ -61,7 +58,6 @@ def zoom(scale: Number, row_pct: Number = 0.5, col_pct: Number = 0.5) -> Tensor:
     row_pct  which rows stay: at 0 the first ones, at 0.5 the middle ones, at 1 the last ones
     col_pct  which columns stay
     """
-    check.between("scale", scale, 0.01)
     part = 1 / scale
     return matrix(part, 0, (1 - part) * (2 * col_pct - 1),
                   0, part, (1 - part) * (2 * row_pct - 1),
@@ -69,11 +65,9 @@ def zoom(scale: Number, row_pct: Number = 0.5, col_pct: Number = 0.5) -> Tensor:
 
 
 def homography(points: Tensor, places: Tensor) -> Tensor:
-    """The matrix [[a, b, c], [d, e, f], [g, h, 1]] that sends four points to four places.
-
-    points, places  (4, 2) or (n, 4, 2); no three on a line. A point (x, y) and its place (u, v)
-    give two linear equations: z u = a x + b y + c and z v = d x + e y + f, z = g x + h y + 1
-    """
+    """The matrix [[a, b, c], [d, e, f], [g, h, 1]] that sends four points to four places. Both are
+    (4, 2) or (n, 4, 2), no three on a line. A point (x, y) and its place (u, v) give two linear
+    equations: z u = a x + b y + c and z v = d x + e y + f, where z = g x + h y + 1."""
     x, y, u, v = *points.float().unbind(-1), *places.float().unbind(-1)     # (..., 4) each
     one, zero = torch.ones_like(x), torch.zeros_like(x)
     left = torch.cat([torch.stack([x, y, one, zero, zero, zero, -u * x, -u * y], dim=-1),
@@ -83,10 +77,8 @@ def homography(points: Tensor, places: Tensor) -> Tensor:
 
 
 def perspective_warp(offsets: Tensor) -> Tensor:
-    """The matrix after which each corner of the old picture is seen moved by its own (dx, dy).
-
-    offsets  (4, 2) or (n, 4, 2): top left, bottom left, top right, bottom right
-    """
+    """The matrix after which each corner of the old picture is seen moved by its own (dx, dy):
+    offsets (4, 2) or (n, 4, 2) of the top left, bottom left, top right and bottom right."""
     offsets = torch.as_tensor(offsets, dtype=torch.float32)
     corners = torch.tensor([[-1., -1.], [-1., 1.], [1., -1.], [1., 1.]])
     return homography(corners + offsets, corners.expand_as(offsets))

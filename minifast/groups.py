@@ -49,11 +49,9 @@ class ConcatPool(nn.Module):
 
 
 def head(features: int, classes: int, hidden: int = 512, ps: float = 0.5) -> nn.Sequential:
-    """From a body's features (n, features, h, w) to logits (n, classes).
-
-    ConcatPool, flatten, then twice BatchNorm, dropout (first ps / 2, then ps) and linear, with a
-    ReLU between. Weights begin as kaiming_normal_, biases as 0. Source: fastai v1, create_head.
-    """
+    """From a body's features (n, features, h, w) to logits (n, classes): ConcatPool, flatten, then
+    twice BatchNorm, dropout (first ps / 2, then ps) and linear, with a ReLU between. Weights begin
+    as kaiming_normal_, biases as 0. Source: fastai v1, create_head."""
     layers = nn.Sequential(
         ConcatPool(), nn.Flatten(),                                             # (n, 2 * features)
         nn.BatchNorm1d(2 * features), nn.Dropout(ps / 2), nn.Linear(2 * features, hidden),

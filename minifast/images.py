@@ -99,8 +99,7 @@ def to_pil(pixels: Tensor) -> Image.Image:
 @contextmanager
 def _opened(what: str, file: File, size: tuple[int, int] | None = None,
             method: str = "crop") -> Iterator[tuple[Image.Image, tuple[int, int], int]]:
-    """Open a file as (picture, upright size to scale it to, EXIF orientation). Errors inside name
-    the file."""
+    """A picture, the upright size to scale it to, EXIF orientation. Errors inside name the file."""
     try:
         with nullcontext(file) if isinstance(file, Image.Image) else Image.open(file) as picture:
             if picture.format == "TIFF" and picture is not file:
