@@ -26,7 +26,6 @@ from minifast.tools import check
 @dataclass(frozen=True)
 class ImageList:
     """Pictures on their way to a DataBunch. Each field says which step fills it in."""
-
     path: Path                                              # step 1: the folder of all files
     files: tuple[Path, ...]                                 # step 1: one for each item
     rows: dict[Path, dict[str, str]] | None = None          # step 1: of the CSV, for each file
@@ -78,8 +77,7 @@ class ImageList:
         n, valid = len(self.files), [int(i) for i in valid_idx]
         train = sorted(set(range(n)) - set(valid))
         if not train or not valid or len(train) + len(valid) != n:
-            raise ValueError("for validation wanted some different numbers from 0 to "
-                             f"{n - 1}, got {len(valid)}: {check.some(valid)}")
+            raise ValueError(f"valid_idx must be some of 0 to {n - 1}, got {check.some(valid)}")
         return replace(self, train=tuple(train), valid=tuple(valid))
 
     def split_by_folder(self, train: str = "train", valid: str = "valid") -> "ImageList":
@@ -95,8 +93,7 @@ class ImageList:
         wanted = {Path(line).name for line in read_lines(self.path / name)}
         unknown = sorted(wanted - {file.name for file in self.files})
         if unknown:
-            raise ValueError(f"{self.path / name} names {len(unknown)} files that are not there, "
-                             f"{check.some(unknown)}; check suffixes")
+            raise ValueError(f"{self.path / name} names unknown files: {check.some(unknown)}")
         return self.split_by_idx([i for i, file in enumerate(self.files) if file.name in wanted])
 
     def split_none(self) -> "ImageList":

@@ -10,9 +10,8 @@ from torch import Tensor
 from minifast.images import to_pil
 from minifast.loader import Batch, Loader, Stats, Transforms, denormalize
 from minifast.targets import Masks, Target
-from minifast.tools import draw, processes
+from minifast.tools import draw, processes, progress
 from minifast.tools.device import cores, default_device
-from minifast.tools.progress import bar
 
 
 class DataBunch:
@@ -105,7 +104,7 @@ def preload(loader: Loader) -> None:
     xs, ys = (part.new_empty(n, *part.shape[1:]) for part in (x, y))
     parts = [slice(start, start + 16) for start in range(0, n, 16)]
     read = loader.read([range(n)[part] for part in parts], max(1, cores() // processes.COUNT))
-    for part, (x, y) in zip(parts, bar(read, len(parts), "decode")):
+    for part, (x, y) in zip(parts, progress.bar(read, len(parts), "decode")):
         xs[part], ys[part] = x, y
     if loader.device.type == "cuda" and size <= torch.cuda.mem_get_info(loader.device)[0] / 4:
         xs, ys = xs.to(loader.device), ys.to(loader.device)

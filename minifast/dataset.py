@@ -11,14 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from minifast.images import header, open_image
+from minifast.images import image_size, open_image
 from minifast.targets import Masks, Target
 
 
 @dataclass(eq=False, repr=False)
 class Dataset:
     """dataset[i] is a pair (picture, target)."""
-
     files: Sequence[Path]                           # one for each item
     labels: Sequence | None = None                  # one for each item, or None for a test set
     target: Target | None = None                    # what turns a label into a target tensor
@@ -36,9 +35,8 @@ class Dataset:
             return picture, torch.empty(0)
         if not isinstance(self.target, Masks):
             return picture, self.target.encode(self.labels[i])
-        (size, turn), (mask_size, mask_turn) = header(self.files[i]), header(self.labels[i])
+        size, mask_size = image_size(self.files[i]), image_size(self.labels[i])
         if size != mask_size:
-            raise ValueError(f"mask {self.labels[i]} has {mask_size} rows and columns and EXIF "
-                             f"orientation {mask_turn}, its picture {self.files[i]} has {size} and "
-                             f"{turn}; is it of another picture, or is only one of them turned?")
+            raise ValueError(f"mask {self.labels[i]} is {mask_size}, picture {self.files[i]} is "
+                             f"{size}; do they belong together, or has EXIF turned one of them?")
         return picture, self.target.encode(self.labels[i], self.size, self.method)

@@ -108,8 +108,7 @@ def warp(batch: Tensor, affine: Tensor, mode: str = "bilinear", padding: str = "
     perspective  a homography, (3, 3) or (n, 3, 3), used without the factors h / w and w / h
     """
     if mode == "bilinear" and not batch.is_floating_point():
-        raise ValueError(f"bilinear would blend values of {batch.dtype}; use mode='nearest' for "
-                         "masks, and make pictures floats first")
+        raise ValueError(f"bilinear needs floats, got {batch.dtype}; use mode='nearest' for masks")
     h, w = batch.shape[-2:]
     matrices = affine.float() * matrix(1, h / w, 1, w / h, 1, 1, 1, 1, 1)
     if perspective is not None:

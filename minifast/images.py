@@ -45,8 +45,7 @@ def open_image(file: File, size: tuple[int, int] | None = None, method: str = "c
 def open_mask(file: File, size: tuple[int, int] | None = None, method: str = "crop",
               div: bool = False) -> Tensor:
     """A mask file, grey or with a palette, as a tensor (rows, columns) int64: the class number of
-    each pixel. size and method are those of open_image. div is for masks of 0 and 255, which become
-    0 and 1."""
+    each pixel. size and method are as in open_image. div turns masks of 0 and 255 into 0 and 1."""
     with _opened("mask", file, size, method) as (picture, scaled, orientation):
         picture = picture.convert("L") if picture.mode == "1" else picture      # bits: 0 and 255
         if picture.mode not in ("L", "P", "I", "I;16"):

@@ -118,9 +118,8 @@ class Learner:
             if not isfinite(loss):
                 names = getattr(loader.dataset, "files", range(len(loader.dataset)))
                 names = [names[i] for i in loader.item_numbers(loader.epoch - 1)[step - first]]
-                raise ValueError(f"the loss is {loss} at batch {step}, with rates "
-                                 f"{history.rates[step]}, and spoils the weights: load others, and "
-                                 f"lower the rates or mend bad values in: {check.some(names, 99)}")
+                raise ValueError(f"loss {loss} at batch {step}, with rates {history.rates[step]}; "
+                                 f"load other weights; lower lr, or mend: {check.some(names, 99)}")
 
     def scores(self, metrics: Sequence[Metric]) -> dict[str, Score]:
         """valid_loss and metrics, by name, on the validation set: exact for any batch size."""
@@ -143,9 +142,8 @@ class Learner:
         return {name: float(total) for name, total in self.scores(self.metrics).items()}
 
     def check_outputs(self) -> None:
-        """Try a copy of the model on two training pictures. Raises ValueError unless its outputs,
-        for tags (n, c), else (n, c, ...), fit the targets and classes of the data, and the loss
-        accepts them. Changes no weights, buffers or random numbers."""
+        """Try a copy of the model and the loss on two training pictures. Raises ValueError unless
+        they fit the targets and classes of the data. Changes no weights or random numbers."""
         loader, target, came = self.data.train_dl, self.data.target, "nothing"
         with seeds.seeded(0), torch.no_grad():
             x, y = loader.one_batch(loader.item_numbers(0)[0][processes.RANK::processes.COUNT][:2])

@@ -14,8 +14,7 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, default_collate
 
-from minifast.tools import check, processes
-from minifast.tools.seeds import generator_for, seed_of
+from minifast.tools import check, processes, seeds
 
 Batch = tuple[Tensor, Tensor]                               # x, y
 Transform = Callable[[Tensor, Tensor, Generator], Batch]    # x, y on the device; rng on the CPU
@@ -40,7 +39,6 @@ def denormalize(x: Tensor, stats: Stats) -> Tensor:
 @dataclass
 class Loader:
     """Iterating over it gives the batches (x, y) of an epoch, ready for the model."""
-
     dataset: object                     # anything with a length and items (picture, target)
     bs: int                             # pictures in a batch, over all processes
     train: bool                         # shuffle, and leave out what does not fill a batch
@@ -68,7 +66,7 @@ class Loader:
             self.epoch += 1
             batches = [items[processes.RANK::processes.COUNT] for items in batches]     # a share
         for number, (x, y) in enumerate(self.read(batches, self.num_workers)):
-            yield self.ready(x, y, generator_for(self.seed, epoch, number))
+            yield self.ready(x, y, seeds.generator_for(self.seed, epoch, number))
 
     def item_numbers(self, epoch: int) -> list[list[int]]:
         """The numbers of the items in each batch of an epoch. In training (seed, epoch) shuffles
@@ -76,7 +74,8 @@ class Loader:
         n, bs = len(self.dataset), self.bs
         order = list(range(n))
         if self.train:
-            order = numpy.random.default_rng(seed_of(self.seed, epoch)).permutation(n).tolist()
+            rng = numpy.random.default_rng(seeds.seed_of(self.seed, epoch))
+            order = rng.permutation(n).tolist()
             bs = min(n, bs) // processes.COUNT * processes.COUNT
             order = order[:n // bs * bs]
         return [order[start:start + bs] for start in range(0, len(order), bs)]
@@ -85,11 +84,10 @@ class Loader:
         """The first batch of the next epoch, or of these items. The next epoch stays the next."""
         items = self.item_numbers(self.epoch)[0] if items is None else items
         x, y = next(self.read([items], num_workers=0))
-        return self.ready(x, y, generator_for(self.seed, self.epoch, 0))
+        return self.ready(x, y, seeds.generator_for(self.seed, self.epoch, 0))
 
     def ready(self, x: Tensor, y: Tensor, rng: Generator) -> Batch:
-        """A batch of stack() on the device: x float 0..1, masks int64; transformed with rng, then
-        normalized."""
+        """A batch of stack() on the device: x float 0..1, masks int64; transformed, normalized."""
         x, y = x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
         x = x.float().div_(255) if x.dtype == torch.uint8 else x    # in place: new memory is slow
         y = y.long() if y.dtype == torch.uint8 else y               # masks in memory
@@ -113,7 +111,7 @@ class Loader:
             multiprocessing_context="fork", pin_memory=self.device.type == "cuda",
             # Ctrl-C reaches workers too, but the parent should react.
             worker_init_fn=lambda worker: signal.signal(signal.SIGINT, signal.SIG_IGN),
-            generator=generator_for(self.seed, self.epoch))     # not torch's global one
+            generator=seeds.generator_for(self.seed, self.epoch))     # not torch's global one
         try:
             yield from loader
         except Exception as error:

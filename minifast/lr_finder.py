@@ -30,7 +30,6 @@ REACH = 0.5         # losses are averaged over so many decades (factors of ten) 
 @dataclass(frozen=True)
 class Suggestion:
     """What to pass to fit_one_cycle, and why."""
-
     lr: float | slice | None            # None if the curve gives no clear answer
     reason: str
     marks: dict[str, float] = field(default_factory=dict)       # rates to mark in a picture
@@ -39,7 +38,6 @@ class Suggestion:
 @dataclass
 class LRCurve:
     """What the LR range test measured: the last layer group's rate and the loss of each batch."""
-
     rates: list[float]
     losses: list[float]
 

@@ -8,14 +8,12 @@ from torch import Tensor, nn
 
 
 def conv(c_in: int, c_out: int, size: int, stride: int = 1) -> nn.Conv2d:
-    """A size x size convolution without bias, since BatchNorm follows and adds one. Only the stride
-    makes h and w smaller."""
+    """A size x size convolution without bias: BatchNorm adds one. Only a stride shrinks h and w."""
     return nn.Conv2d(c_in, c_out, size, stride, padding=size // 2, bias=False)
 
 
 def shortcut(c_in: int, c_out: int, stride: int) -> nn.Sequential:
-    """The way past a block: nothing, or, if the block changes the shape, a 1x1 convolution with the
-    block's stride and BatchNorm."""
+    """The way past a block: nothing or, if the shape changes, a 1x1 convolution and BatchNorm."""
     if stride == 1 and c_in == c_out:
         return nn.Sequential()
     return nn.Sequential(conv(c_in, c_out, 1, stride), nn.BatchNorm2d(c_out))

@@ -13,13 +13,12 @@ import torch.nn.functional as F
 from minifast.images import File, image_size, open_image, scaled_size
 from minifast.loader import Loader, normalize
 from minifast.targets import Masks
-from minifast.tools import check, draw, progress
+from minifast.tools import draw, progress
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Inside, no gradients are kept, and the model is in eval mode: dropout is off, and BatchNorm
-    uses its running statistics."""
+    """Inside, no gradients are kept, dropout is off, and BatchNorm uses its running statistics."""
     modes = [(layer, layer.training) for layer in model.modules()]
     model.eval()
     try:
@@ -52,9 +51,8 @@ def outputs(learn: object, loader: Loader) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def get_preds(learn: object, loader: Loader) -> tuple[Tensor, Tensor]:
-    """(probabilities, targets) of all items of a loader, in order, on the CPU: (n, c) and (n) for
-    categories, (n, c) and (n, c) for tags, (n, c, h, w) and (n, h, w) for masks. Without labels the
-    targets are (n, 0)."""
+    """(probabilities, targets) of all items, in order, on the CPU: (n, c) and (n) for categories,
+    twice (n, c) for tags, (n, c, h, w) and (n, h, w) for masks; targets (n, 0) without labels."""
     target = learn.data.need("target")
     with full_gpu(loader), evaluating(learn.model):
         batches = [(target.probabilities(logits).cpu(), y.cpu())
@@ -86,10 +84,8 @@ def predict(learn: object, file: File, thresh: float | Tensor = 0.5) -> tuple[st
 
 def show_results(learn: object, rows: int = 3, thresh: float | Tensor = 0.5,
                  items: Sequence[int] | None = None) -> Image.Image:
-    """Validation pictures with captions `truth / prediction`, rows x rows; for masks `rows` rows of
-    truth and prediction, laid over the picture. `items` are their numbers; None: n of the total,
-    evenly spread, i * total // n."""
-    check.between("rows", rows, 1)
+    """Validation pictures, rows x rows, captioned `truth / prediction`; for masks `rows` rows of
+    truth and prediction, laid over them. items: their numbers; None: n of total, i * total // n."""
     target, loader = learn.data.need("target"), learn.data.need("valid_dl")
     is_mask, total = isinstance(target, Masks), len(loader.dataset)
     n = min(rows if is_mask else rows ** 2, total)

@@ -28,8 +28,7 @@ def one_cycle(batch: int, batches: int, start: float, peak: float, end: float,
 
     The peak is at batch int(batches * pct_start), but never before batch 1. The way down has
     batches - int(batches * pct_start) steps, so `end` itself comes only after the last batch.
-    check.between refuses a pct_start outside 0 to 1. Source: fastai v1; Smith, arXiv 1803.09820.
-    """
+    Source: fastai v1; Smith, arXiv 1803.09820."""
     check.between("pct_start", pct_start, 0, 1)
     before_peak = int(batches * pct_start)
     up, down = max(1, before_peak), batches - before_peak

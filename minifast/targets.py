@@ -65,11 +65,9 @@ class Tags:
 
 def pixel_loss(logits: Tensor, targets: Tensor, ignore: int | None = None) -> Tensor:
     """Cross-entropy, the mean over all pixels of logits (n, c, h, w) and targets (n, h, w) int64.
-    Source: fastai v1, CrossEntropyFlat(axis=1), where all pixels count.
-
-    ignore  the number of the class void, of pixels without a label: they count as loss 0. To set
-            it, pass loss_func=partial(pixel_loss, ignore=11) to a learner
-    """
+    Pixels of the class number `ignore`, void, have no label and count as loss 0: give a learner
+    loss_func=partial(pixel_loss, ignore=11). Source: fastai v1, CrossEntropyFlat(axis=1), where
+    all pixels count."""
     if ignore is None:
         return F.cross_entropy(logits, targets)
     check.between("ignore", ignore, 0, logits.shape[1] - 1)

@@ -84,11 +84,8 @@ get_transforms = Augment        # its name in fastai v1
 
 
 def apply(draws: Draws, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Do to a batch what draws says: first one sampling, then light. x itself is not changed.
-
-    x  pictures (n, 3, h, w), float 0..1
-    y  masks (n, h, w) move with the pictures; classes (n) or tags (n, c) stay
-    """
+    """Do to a batch what draws says: first one sampling, then light. Pictures x (n, 3, h, w), float
+    0..1, are copied, and not changed. Masks y (n, h, w) move along; classes and tags stay."""
     affine, perspective = matrices_of(draws)
     # Sampling would change the last digits of a picture that does not move.
     if perspective is None and torch.equal(affine, torch.eye(3).expand_as(affine)):

@@ -11,8 +11,7 @@ from minifast.groups import body_of, head, split_groups
 from minifast.learner import Learner, Loss
 from minifast.metrics import Metrics, name_of
 from minifast.resnet import resnet18, resnet34, resnet50
-from minifast.tools.seeds import seeded
-from minifast.tools.weights import load_pretrained
+from minifast.tools import seeds, weights
 from minifast.unet import DynamicUNet, shapes_in
 
 Arch = Callable[[], nn.Module]              # resnet50, or another that groups.body_of can cut
@@ -31,7 +30,7 @@ def cnn_learner(data: DataBunch, arch: Arch, metrics: Metrics = (), pretrained: 
     ps          dropout before the last layer
     seed        of new weights
     """
-    with seeded(seed):
+    with seeds.seeded(seed):
         model = cnn(arch, data.c, pretrained, ps)
     learn = Learner(data, model, None, metrics, split_groups(model.body, model.head), wd, precision)
     learn.freeze_to(-1 if pretrained else 0)
@@ -44,7 +43,7 @@ def unet_learner(data: DataBunch, arch: Arch, metrics: Metrics = (), pretrained:
     """A DynamicUNet around a body cut from arch(), in three layer groups: two of the body, and the
     rest. Arguments are as in cnn_learner, DynamicUNet and Learner. Source: fastai v1, unet_learner.
     """
-    with seeded(seed):
+    with seeds.seeded(seed):
         model = unet(arch, data.c, pretrained, bottle)
     rest = nn.ModuleList(part for name, part in model.named_children() if name != "body")
     learn = Learner(data, model, loss_func, metrics, split_groups(model.body, rest), wd, precision)
@@ -60,8 +59,7 @@ def cnn(arch: Arch, classes: int, pretrained: Weights = False, ps: float = 0.5) 
     return model
 
 
-def unet(arch: Arch, classes: int, pretrained: Weights = False,
-         bottle: bool = False) -> DynamicUNet:
+def unet(arch: Arch, classes: int, pretrained: Weights = False, bottle: bool = False) -> nn.Module:
     """The model of unet_learner. Its `recipe` tells how to make it again."""
     model = DynamicUNet(_body_from(arch, pretrained), classes, bottle)
     model.recipe = {"kind": "unet", "arch": name_of(arch), "bottle": bottle}
@@ -71,5 +69,5 @@ def unet(arch: Arch, classes: int, pretrained: Weights = False,
 def _body_from(arch: Arch, pretrained: Weights) -> nn.Sequential:
     net = arch()
     if pretrained:
-        load_pretrained(net, name_of(arch), pretrained)
+        weights.load_pretrained(net, name_of(arch), pretrained)
     return body_of(net, name_of(arch))

@@ -142,7 +142,7 @@ def test_a_seed_means_the_draw_of_fast_ais_v1(n, valid_pct, count, seed):
 
 @pytest.mark.parametrize("valid_pct", [-0.1, 1.01, 20, float("nan"), 0, 0.05, 1])
 def test_a_share_is_from_0_to_1_and_leaves_no_side_empty(valid_pct):
-    wanted = rf"valid_pct.*{valid_pct}" if not 0 <= valid_pct <= 1 else "from 0 to 9"
+    wanted = rf"valid_pct.*{valid_pct}" if not 0 <= valid_pct <= 1 else "some of 0 to 9"
     with pytest.raises(ValueError, match=wanted):
         made_up(*"abcdefghij").split_by_rand_pct(valid_pct, 0)
 
@@ -189,7 +189,7 @@ def test_split_by_fname_file_goes_by_names_whatever_their_folders(tmp_path):
     split = src.split_by_fname_file("../valid.txt")
     assert (split.train, split.valid) == ((1, 3), (0, 2))
     for name, wanted in (("valid", r"x.valid\.txt"), ("../empty", "valid"),
-                         ("../bad", r"bad\.txt.*\b2\b.*a\.jpg, c\.jpg")):
+                         ("../bad", r"bad\.txt.*a\.jpg, c\.jpg")):
         with pytest.raises(ValueError, match=wanted):
             src.split_by_fname_file(name + ".txt")
 

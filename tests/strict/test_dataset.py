@@ -89,8 +89,8 @@ def test_a_mask_of_another_size_than_its_picture_is_refused(tmp_path, name, rows
     dataset = with_masks(tmp_path, size)
     with Image.open(tmp_path / name) as picture:
         picture.resize((4, 11)).save(tmp_path / name)
-    with pytest.raises(ValueError, match=r"\b1_P\.png.*%d.*EXIF.*\b1\.png.*%d" % rows):
+    with pytest.raises(ValueError, match=r"\b1_P\.png.*%d.*\b1\.png.*%d.*EXIF" % rows):
         dataset[1]
     save_again(tmp_path / name, 6)                              # a quarter turn: 4 rows, 11 columns
-    with pytest.raises(ValueError, match=r"6\b.*\b1\b" if "P" in name else r"1\b.*\b6\b"):
+    with pytest.raises(ValueError, match=r"\(4, 11\).*EXIF"):
         dataset[1]

@@ -20,7 +20,7 @@ SCRIPTS = [path for folder in ("minifast", "lessons", "tests")
 STANDALONE = ["metrics", "schedules", "geometry", "transforms", "resnet", "unet"]
 
 # Ceilings: never raised, and lowered where there is room.
-MOST_LINES = {"core": 2419, "tools": 450, "extras": 450}
+MOST_LINES = {"core": 2250, "tools": 450, "extras": 450}
 
 # Imports modules one after the other, and tells of each what that printed, which files it opened
 # but Python's own, and whether it drew random numbers. Other packages are imported before.
