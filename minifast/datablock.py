@@ -61,7 +61,7 @@ class ImageList:
         return cls(Path(path), picture_files(Path(path)))
 
     def filter_by_func(self, keep: Callable[[Path], bool]) -> "ImageList":
-        """A new list of the files for which keep(file) is true. The split comes after this."""
+        """Only files for which keep(file) is true. Filter first: this forgets split and labels."""
         files = tuple(filter(keep, self.files))
         check.between("number of pictures that are kept", len(files), 1)
         return ImageList(self.path, files, self.rows)
@@ -77,14 +77,14 @@ class ImageList:
         n, valid = len(self.files), [int(i) for i in valid_idx]
         train = sorted(set(range(n)) - set(valid))
         if not train or not valid or len(train) + len(valid) != n:
-            raise ValueError(f"valid_idx must be some of 0 to {n - 1}, got {check.some(valid)}")
+            raise ValueError(f"valid_idx must be some, not all, of 0 to {n - 1}, got {valid[:5]}")
         return replace(self, train=tuple(train), valid=tuple(valid))
 
     def split_by_folder(self, train: str = "train", valid: str = "valid") -> "ImageList":
         """Files in path/train are for training, in path/valid for validation. Others drop out."""
         tops = {file: file.relative_to(self.path).parts[0] for file in self.files}
         for folder in (train, valid):
-            check.one_of(f"folder of pictures in {self.path}", folder, sorted(set(tops.values())))
+            check.one_of(f"folder in {self.path} (no links)", folder, sorted(set(tops.values())))
         src = self.filter_by_func(lambda file: tops[file] in (train, valid))
         return src.split_by_idx([i for i, file in enumerate(src.files) if tops[file] == valid])
 
@@ -122,7 +122,7 @@ class ImageList:
         classes  in the order of the model's outputs; None, but not for masks: all labels, sorted
         div      for masks of 0 and 255, which stand for the classes 0 and 1
         """
-        self._need_first(self.train, "a label", "split_by_... or split_none (after filter_by_func)")
+        self._need_first(self.train, "a label", "split_by_rand_pct(0.2) or another split_...")
         labels = tuple(map(func, self.files))
         return replace(self, labels=labels, target=_target_for(self.files, labels, classes, div))
 
@@ -183,8 +183,8 @@ def _target_for(files: Sequence[Path], labels: Sequence, classes: Sequence[str] 
            if not isinstance(label, kind) or not all(map(known, names[i]))]
     if odd:
         raise ValueError(f"{len(odd)} of {len(files)} labels do not fit, such as that of "
-                         f"{files[odd[0]]}: {labels[odd[0]]!r}. All should be classes, lists of "
-                         f"classes, or Paths of masks that exist; classes: {check.some(classes)}")
+                         f"{files[odd[0]]}: {labels[odd[0]]!r}. All should be strings, lists of "
+                         f"strings, or Paths of masks that exist; classes: {check.some(classes)}")
     if kind is Path:
         return Masks(classes, div)
     return Categories(classes) if kind is str else Tags(classes)

@@ -114,5 +114,5 @@ def preload(loader: Loader) -> None:
 def _free_memory() -> float:
     """Bytes of main memory that can be taken. Only Linux tells; elsewhere there is no limit."""
     meminfo = Path("/proc/meminfo")
-    words = meminfo.read_text().split() if meminfo.exists() else ["MemAvailable:", "inf"]
-    return 1024 * float(words[words.index("MemAvailable:") + 1])
+    words = meminfo.read_text().split() if meminfo.exists() else []
+    return 1024 * float(words[words.index("MemAvailable:") + 1] if words else "inf")

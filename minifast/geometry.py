@@ -38,7 +38,7 @@ def dihedral(k: Number) -> Tensor:
     Source: fastai v1, dihedral_affine.
     """
     bits = torch.as_tensor(k).int()
-    swap = bits >> 2 & 1
+    swap = bits >> 2
     return flip(bits & 1, bits >> 1 & 1) @ matrix(1 - swap, swap, 0,
                                                   swap, 1 - swap, 0,
                                                   0, 0, 1)
@@ -130,4 +130,4 @@ def grid_of(matrices: Tensor, pixels: Tensor) -> Tensor:
     rows = m[:, :, 1, None] * y + m[:, :, 2, None]                          # (n, 3, h)
     columns = m[:, :, 0, None] * x                                          # (n, 3, w)
     uvz = rows[:, :, :, None] + columns[:, :, None, :]                      # (n, 3, h, w)
-    return uvz[:, :2].div_(uvz[:, 2:]).permute(0, 2, 3, 1)                  # (n, h, w, 2)
+    return (uvz[:, :2] / uvz[:, 2:]).permute(0, 2, 3, 1)                    # (n, h, w, 2)

@@ -76,8 +76,9 @@ def freeze_to(groups: list[nn.Module], n: int) -> None:
     Source: fastai v1, freeze_to with train_bn=True."""
     check.between("group number", n, -len(groups), len(groups) - 1)
     for number, group in enumerate(groups):
-        for layer in group.modules():       # outer layers come before the BatchNorm inside them
-            layer.requires_grad_(number >= n % len(groups) or isinstance(layer, _BatchNorm))
+        group.requires_grad_(number >= n % len(groups))
+        norms = [layer for layer in group.modules() if isinstance(layer, _BatchNorm)]
+        nn.ModuleList(norms).requires_grad_(True)
 
 
 def summary(groups: list[nn.Module]) -> str:

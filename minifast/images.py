@@ -71,7 +71,7 @@ def header(file: File) -> tuple[tuple[int, int], int]:
 
 def scaled_size(have: tuple[int, int], size: tuple[int, int], method: str) -> tuple[int, int]:
     """The size to which a picture of size `have` is scaled, before `cropped` makes it `size`. Crop
-    keeps its shape. Sides are rounded half to even. Source: fastai v1, vision/image.py."""
+    keeps its proportions. Sides are rounded half to even. Source: fastai v1, vision/image.py."""
     check.one_of("method", method, METHODS)
     if method == "squish":
         return tuple(size)
@@ -110,7 +110,7 @@ def _opened(what: str, file: File, size: tuple[int, int] | None = None,
                 orientation = picture.getexif().get(ExifTags.Base.Orientation)
             orientation = orientation if orientation in FLIPS else 1
             have = picture.size if orientation > 4 else picture.size[::-1]
-            yield picture, have if size is None else scaled_size(have, size, method), orientation
+            yield picture, (scaled_size(have, size, method) if size else have), orientation
     except Exception as error:          # Pillow's decoders complain in a dozen ways
         remedy = "; check folder and suffix, or copy it again" if isinstance(error, OSError) else ""
         name = getattr(file, "filename", "") or file        # of a picture that you opened

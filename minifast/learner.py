@@ -50,7 +50,7 @@ class Learner:
         self.metrics = chosen(metrics)
         for metric in self.metrics:
             signature(metric).bind("logits", "targets")     # TypeError: partial should preset more
-        unique("names of metrics", ["valid_loss", *map(name_of, self.metrics)])
+        unique("names", ["batch", "train_loss", "valid_loss", *map(name_of, self.metrics)])
         where = data.train_dl.device
         fast = device.uses_bfloat16(where, precision)
         self.autocast = torch.autocast(where.type, torch.bfloat16, enabled=fast)
@@ -152,11 +152,10 @@ class Learner:
                     out = deepcopy(self.model).train()(x)   # some give more in training: a tuple
                 came = getattr(out, "shape", type(out).__name__)
                 # cross_entropy itself would accept too many classes.
-                fits = target is None or (out.shape[1] == len(target.classes)
-                                          and target.decisions(out, 0.5).shape == y.shape)
+                fits = target is None or out.shape[1] == len(target.classes)
                 same = (type(target), self.data.classes) == (self.kind, self.classes)
                 if not (same and fits) or self.loss_func(out.float(), y).ndim > 0:
-                    raise ValueError("wanted: the same classes, an output for each, a scalar loss")
+                    raise ValueError("wanted an output for each class, the same classes, one loss")
             except Exception as error:              # a model or loss of your own can raise anything
                 raise ValueError(f"the model for {self.kind.__name__} {self.classes} gives {came}; "
                                  f"the data has targets {y.shape} of {target}: {error}") from error

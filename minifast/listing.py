@@ -25,7 +25,7 @@ def read_csv(file: Path) -> list[dict[str, str]]:
             raise ValueError(f"CSV {file}, line {number}: wanted a field for each of {columns}; "
                              "check its commas and quotes") from error
     unique(f"columns of {file}", columns)
-    check.between(f"CSV {file}: number of rows, with the header,", len(rows), 2)
+    check.between(f"number of rows below the header of {file}", len(rows[1:]), 1)
     return rows[1:]
 
 

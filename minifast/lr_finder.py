@@ -101,7 +101,7 @@ def lr_find(learn: Learner, start_lr: float = 1e-7, end_lr: float = 10,
     check.between("end_lr", end, start)
     check.between("num_it", num_it, 1)
     # In one call: copied alone, the optimizer would train parameters that no model has.
-    trial = deepcopy(learn, {id(learn.data): learn.data})       # all but the data, which is shared
+    trial = deepcopy(learn, {id(part): part for part in (learn.data, learn.metrics)})   # shared
     trial.check_outputs()
     model, curve = processes.parallel(trial.model.train()), LRCurve([], [])
     loader = replace(learn.data.train_dl)       # a copy, which counts epochs by itself

@@ -45,7 +45,8 @@ class Recorder:
 
     def train_loss(self) -> float:
         """The latest smoothed loss of the latest fit; NaN before its first batch was read."""
-        return (smoothed(self.losses[max(self.fits, default=0):]) or [nan])[-1]
+        losses = self.losses[self.fits[-1]:] if self.fits else []
+        return (smoothed(losses) or [nan])[-1]
 
     def smoothed_losses(self) -> list[float]:
         """The smoothed loss after each batch. It starts anew with each fit, as in v1."""

@@ -59,7 +59,7 @@ class ResNet(nn.Module):
 
     def __init__(self, block: type, counts: tuple[int, int, int, int], classes: int = 1000):
         super().__init__()
-        self.conv1, self.bn1 = conv(3, 64, 7, stride=2), nn.BatchNorm2d(64)
+        self.conv1, self.bn1 = conv(3, 64, 7, stride=2), nn.BatchNorm2d(64)  # children: see body_of
         self.relu, self.maxpool = nn.ReLU(inplace=True), nn.MaxPool2d(3, stride=2, padding=1)
         c_in = 64
         for number, (count, c) in enumerate(zip(counts, (64, 128, 256, 512)), start=1):

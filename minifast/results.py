@@ -85,7 +85,7 @@ def predict(learn: object, file: File, thresh: float | Tensor = 0.5) -> tuple[st
 def show_results(learn: object, rows: int = 3, thresh: float | Tensor = 0.5,
                  items: Sequence[int] | None = None) -> Image.Image:
     """Validation pictures, rows x rows, captioned `truth / prediction`; for masks `rows` rows of
-    truth and prediction, laid over them. items: their numbers; None: n of total, i * total // n."""
+    truth and prediction, laid over them. items are their numbers; None: evenly spread ones."""
     target, loader = learn.data.need("target"), learn.data.need("valid_dl")
     is_mask, total = isinstance(target, Masks), len(loader.dataset)
     n = min(rows if is_mask else rows ** 2, total)
@@ -98,7 +98,7 @@ def show_results(learn: object, rows: int = 3, thresh: float | Tensor = 0.5,
         captions = [f"{target.caption(truth)} / {target.caption(answer)}"
                     for truth, answer in zip(y, said)]
         return draw.grid(pictures, captions, rows)
-    cells = [draw.overlay(picture, mask) for picture, *masks in zip(pictures, y, said)
-             for mask in masks]
+    cells = [draw.overlay(picture, mask) for picture, truth, answer in zip(pictures, y, said)
+             for mask in (truth, answer)]
     sheet = draw.grid(cells, ["truth", "prediction"] * len(y), columns=2)
     return draw.with_legend(sheet, target.names_in(torch.cat([y, said])))

@@ -84,8 +84,8 @@ get_transforms = Augment        # its name in fastai v1
 
 
 def apply(draws: Draws, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Do to a batch what draws says: first one sampling, then light. Pictures x (n, 3, h, w), float
-    0..1, are copied, and not changed. Masks y (n, h, w) move along; classes and tags stay."""
+    """Do to a batch what draws says: first one sampling, then light. Pictures x (n, 3, h, w) are
+    float 0..1; x itself stays as it is. Masks y (n, h, w) move along; classes and tags stay."""
     affine, perspective = matrices_of(draws)
     # Sampling would change the last digits of a picture that does not move.
     if perspective is None and torch.equal(affine, torch.eye(3).expand_as(affine)):
@@ -108,8 +108,7 @@ def light(draws: Draws, x: Tensor) -> Tensor:
     """Change brightness, then contrast, of pictures x (n, 3, h, w), in place, and return x.
 
     Pixels are clamped to 1e-7 .. 1 - 1e-7. Both changes are to their logits, log(x / (1 - x)), so
-    pixels stay in 0..1: brightness adds, and 0.5 becomes `change`; contrast multiplies by `slope`.
-    """
+    pixels stay in 0..1: brightness adds, and 0.5 becomes `change`; contrast multiplies by slope."""
     check.between("change", draws.change, 0.001, 0.999)
     change, slope = (torch.as_tensor(number).reshape(-1, 1, 1, 1)           # (n or 1, 1, 1, 1)
                      for number in (draws.change, draws.slope))

@@ -41,8 +41,7 @@ def unet_learner(data: DataBunch, arch: Arch, metrics: Metrics = (), pretrained:
                  bottle: bool = False, wd: float = 1e-2, loss_func: Loss | None = None,
                  precision: str = "auto", seed: int = 42) -> Learner:
     """A DynamicUNet around a body cut from arch(), in three layer groups: two of the body, and the
-    rest. Arguments are as in cnn_learner, DynamicUNet and Learner. Source: fastai v1, unet_learner.
-    """
+    rest. Arguments as in cnn_learner, DynamicUNet, Learner. Source: fastai v1, unet_learner."""
     with seeds.seeded(seed):
         model = unet(arch, data.c, pretrained, bottle)
     rest = nn.ModuleList(part for name, part in model.named_children() if name != "body")
@@ -59,7 +58,8 @@ def cnn(arch: Arch, classes: int, pretrained: Weights = False, ps: float = 0.5) 
     return model
 
 
-def unet(arch: Arch, classes: int, pretrained: Weights = False, bottle: bool = False) -> nn.Module:
+def unet(arch: Arch, classes: int, pretrained: Weights = False,
+         bottle: bool = False) -> DynamicUNet:
     """The model of unet_learner. Its `recipe` tells how to make it again."""
     model = DynamicUNet(_body_from(arch, pretrained), classes, bottle)
     model.recipe = {"kind": "unet", "arch": name_of(arch), "bottle": bottle}

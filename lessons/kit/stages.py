@@ -27,8 +27,8 @@ class Run:
         self.baselines, self.stages = {}, []        # metric values by name; a dict for each stage
         self.kept = Path(settings.out, "checkpoints")
         if self.kept.exists() != settings.resume:
-            raise SystemExit(f"--resume goes on from {self.kept}, which a run that was cut off "
-                             "leaves: give the flag if the folder is there, or delete the folder")
+            state = "missing: omit --resume" if settings.resume else "there: --resume, or delete it"
+            raise SystemExit(f"{self.kept}, which a run leaves that was cut off, is {state}")
 
     def data(self, draw: Callable, folder: Path, **how: int) -> Path:
         """The folder of the real data, or of drawn data. Of several processes the first draws."""
@@ -38,8 +38,7 @@ class Run:
         return Path(self.settings.data or folder)
 
     def checkpoint(self) -> Path:
-        """The file in which fit_one_cycle keeps the next stage."""
-        return self.kept / f"stage-{len(self.stages) + 1}.pth"
+        return self.kept / f"stage-{len(self.stages) + 1}.pth"          # of the next stage
 
     def rate(self, curve: LRCurve, notebook: float | slice,
              earlier_lr: float | slice | None = None) -> float | slice:
@@ -50,7 +49,8 @@ class Run:
             lr, why = notebook, "the notebook's, because the data is real"
         elif lr is None:
             lr, why = notebook, "the notebook's, because the test gives no answer"
-        print(f"LR range test: {found.reason}\nthis stage takes {lr}, {why}")
+        shown = f"slice({lr.start:g}, {lr.stop:g})" if isinstance(lr, slice) else f"{lr:g}"
+        print(f"LR range test: {found.reason}\nthis stage takes {shown}, {why}")
         return lr
 
     def note(self, name: str, learn: Learner, epochs: int, lr: float | slice) -> None:

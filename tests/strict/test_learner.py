@@ -572,6 +572,7 @@ THREE, THOUSAND = ["a", "b", "c"], nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4,
     (THOUSAND, points(classes=THREE), None, "2, 1000", r"\['a', 'b', 'c'\]"),
     (THOUSAND, points(classes=THREE, target=Tags), None, "2, 1000", r"\['a', 'b', 'c'\]"),
     (nn.Linear(4, 2), points(target=Tags), None, r"2, 2\]", "low"),    # whose targets are numbers
+    (nn.Linear(4, 2), points(), nn.CrossEntropyLoss(reduction="none"), r"2, 2\]", "one loss"),
     (nn.Linear(4, 2), points(), wrong, r"2, 2\]", "my own mistake")])
 def test_what_does_not_fit_together_is_refused_and_changes_nothing(tmp_path, model, data, loss,
                                                                    gives, has):
@@ -631,7 +632,8 @@ def test_other_data_of_the_same_classes_goes_on_with_the_same_model():
     assert learn.recorder.fits == [0, 5] and len(learn.recorder.losses) == 15
     before = everything(learn)
     for other in (points(classes=["a", "b"]), points(classes=["high", "low"]),
-                  points(classes=THREE), DataBunch.create(Points(8), None, tfms=flat, device=CPU)):
+                  points(classes=THREE), points(target=Tags),
+                  DataBunch.create(Points(8), None, tfms=flat, device=CPU)):
         learn.data = other
         with pytest.raises(ValueError, match="'low', 'high'"):
             learn.fit(1, 0.1)

@@ -39,9 +39,9 @@ def test_the_ways_in_which_spreadsheets_write_a_csv_make_no_difference(tmp_path,
 
 
 def test_quotes_keep_commas_and_letters_of_any_language_stay(tmp_path):
-    rows = read_csv(csv_file(tmp_path, 'name,label\n"a,b",Wälder\nc,"say ""hi"""\nd5",\n'))
+    rows = read_csv(csv_file(tmp_path, 'name,label\n"a,b",Wälder\nc,"say ""hi"""\nd5",\u2028.\n'))
     assert [list(row.values()) for row in rows] == [["a,b", "Wälder"], ["c", 'say "hi"'],
-                                                    ['d5"', ""]]
+                                                    ['d5"', "."]]
 
 
 def test_a_column_without_a_name_is_a_column(tmp_path):
@@ -74,7 +74,7 @@ def test_a_repeated_column_is_refused(tmp_path, header):
 
 @pytest.mark.parametrize("content", ["", "\n", "image_name,tags\n\n", "image_name,tags\n,\n"])
 def test_a_csv_without_rows_is_refused(tmp_path, content):
-    with pytest.raises(ValueError, match=r"train\.csv.*\brows\b"):
+    with pytest.raises(ValueError, match=r"rows.*train\.csv.*got 0"):
         read_csv(csv_file(tmp_path, content))
 
 

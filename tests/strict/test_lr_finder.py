@@ -207,6 +207,9 @@ class Points:
     def __len__(self) -> int:
         return len(self.x)
 
+    def __deepcopy__(self, memo: dict):
+        raise MemoryError("data may be large, and should be shared")
+
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
         random.random(), numpy.random.random()
         if i == self.broken:
