@@ -1,5 +1,5 @@
 """Geometric transforms: each is a 3x3 matrix, and their product is applied by one sampling, because
-each sampling blurs. For each pixel (x, y) of the new picture, the matrix says where to look in the
+each loses detail. For each pixel (x, y) of the new picture, the matrix says where to look in the
 old one. x goes from -1 in the first column to 1 in the last, and y likewise down the rows.
 
     (u, v, z) = matrix @ (x, y, 1)        look at (u / z, v / z)

@@ -50,7 +50,8 @@ class Learner:
         self.metrics = chosen(metrics)
         for metric in self.metrics:
             signature(metric).bind("logits", "targets")     # TypeError: partial should preset more
-        unique("names", ["batch", "train_loss", "valid_loss", *map(name_of, self.metrics)])
+        unique("columns of the history", ["batch", "train_loss", "valid_loss", "seconds",
+                                          *map(name_of, self.metrics)])
         where = data.train_dl.device
         fast = device.uses_bfloat16(where, precision)
         self.autocast = torch.autocast(where.type, torch.bfloat16, enabled=fast)

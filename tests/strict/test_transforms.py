@@ -132,17 +132,10 @@ def test_a_probability_or_amount_of_0_changes_no_bit(settings, x_stays, mask_sta
     assert torch.equal(x, before[0]) and torch.equal(mask, before[1])
 
 
-def test_light_comes_after_sampling():
-    # zoom 2 looks in the middle, at 3/4 of this row or column and 1/4 of the other: so at 10/16 of
-    # what is here and 6/16 of the other, .425 and .575. Then the odds are multiplied by 6 : 4
-    x = torch.tensor([[0.2, 0.8], [0.8, 0.2]]).expand(1, 3, 2, 2)
-    found, _ = apply(Draws(scale=2., change=0.6), x, torch.zeros(1))
-    assert found[0, 0, 0].tolist() == pytest.approx([255 / 485, 345 / 515], abs=1e-5)
-
-
-@pytest.mark.parametrize("draws", [Draws(degrees=0.02), Draws(k=torch.tensor([0, 0, 0, 1]))])
-def test_the_smallest_move_is_done(draws):
-    assert not torch.equal(apply(draws, *batch_of())[0], batch_of()[0])
+def test_a_moved_picture_is_as_sharp_as_before():
+    black_and_white = (batch_of()[0] > 0.5).float()
+    found, _ = apply(Draws(degrees=30, scale=1.5, right=0.2), black_and_white, torch.zeros(4))
+    assert not torch.equal(found, black_and_white) and found.unique().tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("settings", [
@@ -156,9 +149,8 @@ def test_picture_and_mask_stay_aligned(settings, seed):
     x = torch.stack([mask == 0, mask == 3, mask == 7], dim=1).float()      # a plane per class
     found, moved = get_transforms(**settings, p_affine=1)(x, mask, generator(seed))
     assert not torch.equal(moved, mask) and set(moved.unique().tolist()) == {0, 3, 7}
-    # The class that is nearest has at least a quarter of a blend of four pixels.
     own = found.gather(1, torch.bucketize(moved, torch.tensor([0, 3, 7]))[:, None])
-    assert own.min() > 0.2499 and (own > 0.99).float().mean() > 0.8
+    assert own.min() > 0.999                    # it is the same pixel that both look at
 
 
 def test_any_number_of_workers_gives_the_same_batches():

@@ -114,4 +114,4 @@ def test_a_batch_is_transformed_as_its_generator_says():
     draws = tfms.draw(4, generator(1))
     affine, perspective = matrices_of(draws)
     found, _ = tfms(x, torch.zeros(4), generator(1))
-    assert torch.equal(found, light(draws, warp(x, affine, perspective=perspective)))
+    assert torch.equal(found, light(draws, warp(x, affine, "nearest", perspective=perspective)))
