@@ -24,7 +24,7 @@ START = 0.25        # the first losses, this share of them, tell the level and t
 CLEAR = 4           # a change counts if it is more than CLEAR * noise
 HIGH = 10           # a loss is high if it is above level + HIGH * noise,
 LATE = 0.9          # and above level + (this quantile of the losses - level) / HIGH
-REACH = 0.5         # losses are averaged over so many decades (factors of ten) to each side
+REACH = 0.5         # half the width of averages, in decades (factors of ten); slopes take twice it
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,12 @@ class LRCurve:
         if len(blown_up):
             end = blown_up[0] + 2               # with two of the three: they show the rise
         x, y = x[:end], y[:end].clip(max=high)
-        means = numpy.array([y[abs(x - middle) <= REACH].mean() for middle in x])
+        apart = abs(x[:, None] - x)             # (n, n): how many decades lie between two rates
+        means = numpy.array([y[near].mean() for near in apart <= REACH])
         lowest = quarter + means[quarter:].argmin() if end > quarter else 0
         if level - means[lowest] > CLEAR * noise:
-            lr = rates[numpy.gradient(means, x)[:lowest + 1].argmin()]
+            slopes = [numpy.polyfit(x[near], y[near], 1)[0] for near in apart <= 2 * REACH]
+            lr = rates[quarter + numpy.argmin(slopes[quarter:lowest + 1])]
             return Suggestion(lr, f"the loss falls, steepest at {lr:g}", {"steepest": lr})
         if not len(blown_up) and means[-1] - level <= CLEAR * noise:
             return Suggestion(None, "no clear answer, only noise; take a higher end_lr or bs")
@@ -95,8 +97,7 @@ class LRCurve:
 def lr_find(learn: Learner, start_lr: float = 1e-7, end_lr: float = 10,
             num_it: int = 100) -> LRCurve:
     """Train a copy of the learner on num_it batches, or until the loss has blown up or is not
-    finite. The rate, the same for all layer groups, begins with start_lr and rises by the same
-    factor in every step. After num_it of them it would be end_lr."""
+    finite. One rate for all layer groups rises by equal factors from start_lr; end_lr is next."""
     (start,), (end,) = group_rates(start_lr, 1), group_rates(end_lr, 1)
     check.between("end_lr", end, start)
     check.between("num_it", num_it, 1)
