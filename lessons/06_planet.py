@@ -51,7 +51,7 @@ s = read_settings(Settings, __doc__, quick=dict(epochs=1, bs=16), without_data=d
 run, out = Run("planet", s), start_page(s.out)      # Run keeps checkpoints and the final table
 small, big = s.sizes
 n = 60 if s.quick else 950                          # how many tiles to draw
-num_it = 25 if s.quick else 100 if s.data else 60   # batches of an LR range test
+num_it = 25 if s.quick else 100 if s.data else 50   # batches of an LR range test
 
 # %% The data: a folder of JPEGs, and a CSV with the tags of each
 # Which files are there? Which of them are for validation? Which tags does each have?

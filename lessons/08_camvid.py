@@ -48,7 +48,7 @@ class Settings:
 s = read_settings(Settings, __doc__, quick=dict(epochs=(1, 1, 1, 1)), without_data=dict(
     arch="small", size=(144, 192), bs=(8, 8), epochs=(8, 5, 4, 4)))
 run, out = Run("camvid", s), start_page(s.out)      # Run keeps checkpoints and the final table
-n, num_it = (20, 10) if s.quick else (200, 100)     # streets to draw; batches of an LR range test
+n, num_it = (20, 10) if s.quick else (200, 100 if s.data else 80)   # streets to draw; LR batches
 
 # %% The data: pictures, and for each a mask of the same size. A mask's pixels are class numbers
 # A list says which pictures are for validation: in a film, neighbours are nearly the same.
