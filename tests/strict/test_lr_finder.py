@@ -146,6 +146,11 @@ def test_the_steepest_point_is_looked_for_before_the_lowest():
     assert kind == "steepest" and 1e-5 < rate < 10 ** -3.5
 
 
+def test_the_steepest_point_is_looked_for_after_the_first_quarter():
+    kind, rate = found(WILD + .6 * (N < 8) - numpy.interp(U, [-4, -1], [0, .8]))
+    assert kind == "steepest" and 1e-4 < rate < .1      # and not among the first eight losses
+
+
 def test_three_losses_in_a_row_that_are_high_end_the_curve():
     # high: beyond ten times the noise
     for high, count, kind in ((2.1, 3, "elbow"), (1.9, 3, "none"), (2.1, 2, "none")):
