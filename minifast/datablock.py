@@ -182,7 +182,7 @@ def _target_for(files: Sequence[Path], labels: Sequence, classes: Sequence[str] 
     odd = [i for i, label in enumerate(labels)
            if not isinstance(label, kind) or not all(map(known, names[i]))]
     if odd:
-        raise ValueError(f"{len(odd)} of {len(files)} labels do not fit, such as that of "
+        raise ValueError(f"{len(odd)} of {len(files)} labels do not fit. The first is for "
                          f"{files[odd[0]]}: {labels[odd[0]]!r}. All should be strings, lists of "
                          f"strings, or Paths of masks that exist; classes: {check.some(classes)}")
     if kind is Path:
